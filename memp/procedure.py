@@ -1,0 +1,113 @@
+"""Procedures: what a memory holds, where each came from, and how it fared."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime
+from typing import Literal
+
+from pydantic import Field
+
+from memp.trajectory import Record, Trajectory
+
+Granularity = Literal["trajectory", "script", "proceduralization"]
+
+
+class Script(Record):
+    """A distilled, general how-to."""
+
+    goal: str = Field(min_length=1)
+    """The kind of task it is good for."""
+
+    steps: tuple[str, ...] = Field(min_length=1)
+    """What to do, in order."""
+
+
+class Usage(Record):
+    """How often a procedure was shown, and how those episodes ended."""
+
+    uses: int = Field(default=0, ge=0)
+    successes: int = Field(default=0, ge=0)
+
+    @property
+    def success(self) -> float:
+        """Smoothed success rate (s + 1) / (u + 2): the mean of a Beta(1, 1) posterior."""
+        return (self.successes + 1) / (self.uses + 2)
+
+
+class Provenance(Record):
+    """Where a procedure came from."""
+
+    granularity: Granularity
+
+    created: datetime
+    """When this revision was built, in UTC."""
+
+    model: str = ""
+    """Name of the chat model that wrote the script; empty if none did."""
+
+    prompts: dict[str, int] = Field(default_factory=dict)
+    """Versions of the prompts used, by name."""
+
+
+class Procedure(Record):
+    """One item of memory. Its id follows from its source, so one task has one procedure."""
+
+    id: str
+
+    task: str
+    """The task it was built from."""
+
+    source: str
+    """The identity of that task; see `Trajectory.source`."""
+
+    reward: float = Field(ge=0, le=1)
+    """The reward of the trajectory it was built from."""
+
+    length: int = Field(ge=0)
+    """The number of steps of that trajectory."""
+
+    provenance: Provenance
+
+    trajectory: Trajectory | None = None
+    script: Script | None = None
+
+    revision: int = Field(default=1, ge=1)
+    """1 for the first; each change appends one."""
+
+    usage: Usage = Usage()
+
+    def better_than(self, other: Procedure) -> bool:
+        """Whether it comes from a better episode: more reward, or as much in fewer steps."""
+        return (self.reward, -self.length) > (other.reward, -other.length)
+
+
+class Match(Record):
+    """A procedure found for a task."""
+
+    procedure: Procedure
+
+    score: float = Field(ge=-1, le=1)
+    """Similarity S(t_new, t_i); 0 where procedures were sampled at random."""
+
+
+class Revision(Record):
+    """One entry of a procedure's history."""
+
+    procedure: Procedure
+    reason: str
+    """Why this revision was written."""
+
+
+class Tombstone(Record):
+    """Why a procedure was retired."""
+
+    id: str
+    source: str
+    reason: str
+    retired: datetime
+
+
+def procedure_id(source: str) -> str:
+    """The id of the procedure of one source task: the same on every machine."""
+    return hashlib.blake2b(source.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()

@@ -1,0 +1,1 @@
+"""Prompts, one module each: VERSION, TEMPLATE, render(), parse()."""
