@@ -1,0 +1,1 @@
+"""Studies: does procedural memory help, which policy, at what cost."""

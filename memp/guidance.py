@@ -22,7 +22,7 @@ def render(matches: Sequence[Match]) -> str:
     """Render procedures best first, between marks; the empty text where there are none."""
     if not matches:
         return ""
-    parts = [_MARK.sub("", _procedure(match.procedure)) for match in matches]
+    parts = [_MARK.sub("", body(match.procedure)) for match in matches]
     return "\n\n".join([f"{OPEN}\n{HEADER}", *parts]) + f"\n{CLOSE}"
 
 
@@ -46,7 +46,8 @@ def own_words(trajectory: Trajectory) -> Trajectory:
     )
 
 
-def _procedure(procedure: Procedure) -> str:
+def body(procedure: Procedure) -> str:
+    """One procedure as a reader sees it: its task, its script and what was done, as far as it has them."""
     lines = [f"Task: {procedure.task}"]
     if procedure.script is not None:
         lines.append(f"How to {procedure.script.goal}:")

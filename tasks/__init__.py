@@ -1,0 +1,1 @@
+"""Text environments: where agents act and memories are measured."""

@@ -52,7 +52,8 @@ def unit(rows: ArrayLike) -> FloatMatrix:
     norms = np.linalg.norm(wide, axis=1, keepdims=True)
     if not np.isfinite(norms).all() or not norms.all():
         raise ValueError("a vector that is zero or not finite")
-    return (wide / norms).astype(np.float32)
+    scaled: FloatMatrix = (wide / norms).astype(np.float32)
+    return scaled
 
 
 def checked(vectors: ArrayLike, n: int, name: str) -> FloatMatrix:

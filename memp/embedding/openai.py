@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from threading import Lock
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from memp._openai import ContentError, ask, connect
+from memp.embedding.base import FloatMatrix, Role, unit
 from memp.errors import InputError
 
 if TYPE_CHECKING:
@@ -53,8 +53,8 @@ class OpenAIEmbedder:
     def embed(
         self,
         texts: Sequence[str],
-        role: Literal["query", "key"] = "key",  # noqa: ARG002  these models embed both alike
-    ) -> NDArray[np.float32]:
+        role: Role = "key",  # noqa: ARG002  these models embed both alike
+    ) -> FloatMatrix:
         """Return one unit row per text, in order: float32, shape (len(texts), d).
 
         Without texts nothing is sent, and d is 0 until the first answer.
@@ -71,7 +71,7 @@ class OpenAIEmbedder:
         """Close the connections."""
         self._client.close()
 
-    def _embed_batch(self, texts: Sequence[str]) -> NDArray[np.float32]:
+    def _embed_batch(self, texts: Sequence[str]) -> FloatMatrix:
         def send() -> bytes:
             # Plain floats: not every server knows the client's default, base64.
             return self._client.embeddings.with_raw_response.create(
@@ -80,7 +80,7 @@ class OpenAIEmbedder:
 
         return ask(self.name, self._client, send, lambda body: self._read(body, len(texts)))
 
-    def _read(self, body: bytes, n: int) -> NDArray[np.float32]:
+    def _read(self, body: bytes, n: int) -> FloatMatrix:
         data = sorted(_Embeddings.model_validate_json(body).data, key=lambda item: item.index)
         if [item.index for item in data] != list(range(n)):
             raise ContentError(f"{len(data)} vectors for {n} texts, or not one for each")
@@ -89,13 +89,12 @@ class OpenAIEmbedder:
             dims = self._dims or min(lengths)
             if lengths != {dims}:
                 raise ContentError(f"vectors of length {sorted(lengths)}, where {dims} was expected")
-            rows = np.array([item.embedding for item in data], dtype=np.float64)
-            norms = np.linalg.norm(rows, axis=1, keepdims=True)
-            if not np.isfinite(norms).all() or not norms.all():
-                raise ContentError("a vector that is zero or not finite")
+            try:
+                rows = unit([item.embedding for item in data])
+            except ValueError as error:
+                raise ContentError(str(error)) from error
             self._dims = dims
-        unit: NDArray[np.float32] = (rows / norms).astype(np.float32)
-        return unit
+        return rows
 
 
 class _Embedding(BaseModel):

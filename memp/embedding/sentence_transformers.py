@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from threading import Lock
+
+import numpy as np
 
 from memp.embedding.base import FloatMatrix, Role, checked, unit
 from memp.errors import InputError, MissingExtra, ModelError
@@ -21,18 +24,20 @@ class SentenceTransformerEmbedder:
             ModelError: if the model could not be loaded.
         """
         if not name_or_path.strip():
-            raise InputError("the model name is empty; write for example 'sentence-transformers:<name or path>'")
+            raise InputError("the model name is empty; write 'sentence-transformers:<name or path>'")
         try:
             from sentence_transformers import SentenceTransformer
         except ImportError as error:
             raise MissingExtra("sentence-transformers", "local") from error
         self._name = name_or_path
+        self._dims = 0  # known after the first answer
         self._lock = Lock()
         try:
-            self._model = SentenceTransformer(name_or_path)
-        except Exception as error:  # the hub, the file system and torch raise many kinds
+            with _silence():
+                self._model = SentenceTransformer(name_or_path)
+        except Exception as error:  # the hub, the file system and torch raise errors of many kinds
             raise ModelError(
-                f"{self.name} could not be loaded: {error}; give a folder that holds a model, or its hub name"
+                f"{self.name}: no model could be loaded from that folder or hub name: {error}"
             ) from error
 
     @property
@@ -44,16 +49,38 @@ class SentenceTransformerEmbedder:
         """Return one unit row per text, in order: float32, shape (len(texts), d).
 
         Models that embed questions and documents differently are told which by `role`.
+        Without texts, d is 0 until the first answer.
 
         Raises:
             ModelError: if the model failed.
         """
-        encode = getattr(self._model, "encode_query" if role == "query" else "encode_document", None)
+        if not texts:
+            return np.zeros((0, self._dims), dtype=np.float32)
+        # Before version 5 there was one method for both.
+        encode = getattr(
+            self._model, "encode_query" if role == "query" else "encode_document", self._model.encode
+        )
         try:
-            with self._lock:  # the tokenizers are not safe to share
-                if not texts:
-                    return unit([[0.0] * self._dims])[:0]
-                rows = (encode or self._model.encode)(list(texts), show_progress_bar=False)
-            return checked(unit(rows), len(texts), self.name)
+            with self._lock:  # tokenizers cannot be shared
+                rows = encode(list(texts), show_progress_bar=False)
+            matrix = checked(unit(rows), len(texts), self.name)
+        except ModelError:
+            raise
         except Exception as error:
-            raise ModelError(f"{self.name} failed: {error}") from error
+            raise ModelError(f"{self.name}: {error}") from error
+        self._dims = matrix.shape[1]
+        return matrix
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Keep the bar that shows the loading of weights off the terminal."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -13,6 +14,8 @@ from pydantic import Field
 from memp.embedding.base import FloatMatrix
 from memp.procedure import Match, Procedure, Revision, Tombstone
 from memp.trajectory import Record
+
+_PASSING: Any = {"usage": True, "provenance": {"created"}}
 
 QuarantineKind = Literal["build", "reflect", "facts", "unfinished"]
 
@@ -61,6 +64,11 @@ class ProcedureStore(ABC):
     def name(self) -> str:
         """Where it lives, for messages."""
 
+    @property
+    @abstractmethod
+    def version(self) -> object:
+        """A value that is another one after every write, of this process or another."""
+
     @abstractmethod
     def transaction(self) -> AbstractContextManager[None]:
         """Begin a write that no other writer can interleave with; an exception undoes all of it."""
@@ -94,7 +102,7 @@ class ProcedureStore(ABC):
         """Append a revision, bringing the procedure into use if it is not; returns it as stored.
 
         The number of the revision is given here. Usage is kept, unless the procedure was retired: then
-        it starts anew. Its keys are dropped.
+        it starts anew. Keys are kept, unless the task's text changed.
         """
 
     @abstractmethod
@@ -169,6 +177,9 @@ class ProcedureStore(ABC):
     def counts(self) -> Counts:
         """Return how much there is."""
 
-    @abstractmethod
     def digest(self) -> str:
-        """Return a hash of all procedures in use: equal where nothing that is retrieved changed."""
+        """Return a hash of all procedures in use, but for when they were built and how they fared."""
+        hashed = hashlib.sha256()
+        for procedure in sorted(self.procedures(), key=lambda procedure: procedure.id):
+            hashed.update(procedure.model_dump_json(exclude=_PASSING).encode() + b"\n")
+        return hashed.hexdigest()

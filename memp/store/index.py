@@ -92,10 +92,8 @@ class KeyIndex:
         """Return the mean over the queries of each procedure's best key, shape (procedures,)."""
         keys = self._matrix[:, : len(self._rows)]
         columns = np.flatnonzero(queries.any(axis=0))
-        if len(columns) * DENSE < len(keys):
-            cosines = queries[:, columns] @ keys[columns]
-        else:
-            cosines = queries @ keys
+        sparse = len(columns) * DENSE < len(keys)
+        cosines = queries[:, columns] @ keys[columns] if sparse else queries @ keys
         if len(self._starts) < len(self._rows):
             cosines = np.maximum.reduceat(cosines, self._starts, axis=1)
         scores: NDArray[np.float64] = cosines.mean(axis=0, dtype=np.float64)

@@ -1,0 +1,44 @@
+"""Means with bootstrap intervals, resampling tasks: repeats of one task are not independent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+RESAMPLES = 10_000
+
+LEVEL = 0.95
+
+
+class Estimate(NamedTuple):
+    """A mean with its interval."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+    """How many episodes."""
+
+
+def bootstrap(values: ArrayLike, clusters: Sequence[str], *, seed: int = 0) -> Estimate:
+    """Estimate a mean over episodes, with a percentile interval from resampling clusters.
+
+    Args:
+        values: One per episode, shape (n,), n at least 1.
+        clusters: The task of each episode; tasks are drawn, with all their episodes.
+        seed: Decides the resampling.
+
+    Source:
+        Efron and Tibshirani 1993, chapter 13; cluster bootstrap: Field and Welsh 2007.
+    """
+    data = np.asarray(values, dtype=np.float64)
+    names, member = np.unique(np.asarray(clusters), return_inverse=True)
+    sums = np.bincount(member, weights=data)
+    sizes = np.bincount(member)
+    drawn = np.random.default_rng(seed).integers(len(names), size=(RESAMPLES, len(names)))
+    means = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
+    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Estimate(float(data.mean()), float(low), float(high), len(data))

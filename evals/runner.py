@@ -1,0 +1,87 @@
+"""Running episodes: one at a time, or many with a worker each that has an environment of its own."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import ExitStack, closing
+from typing import NamedTuple, TypeVar
+
+from memp.agents import Agent
+from memp.procedure import Match
+from tasks.base import TextEnv
+
+T = TypeVar("T")
+
+
+class Outcome(NamedTuple):
+    """How an episode ended."""
+
+    reward: float
+    success: bool
+    steps: int
+    tokens_in: int
+    tokens_out: int
+
+
+def run_episode(
+    env: TextEnv, task_id: str, agent: Agent, matches: Callable[[str], Sequence[Match]], *, seed: int
+) -> tuple[Outcome, tuple[str, ...]]:
+    """Run one episode to its end, or until the agent gives up.
+
+    Args:
+        env: Where.
+        task_id: Which task.
+        agent: Who.
+        matches: From the task's text to what the agent is shown.
+        seed: Of the environment and the agent.
+
+    Returns:
+        The outcome, and the ids of the procedures shown.
+    """
+    observation, info = env.reset(seed, {"task": task_id})
+    shown = matches(info["task"])
+    policy = agent.start(info["task"], shown, seed=seed)
+    steps = 0
+    while (action := policy.act(observation, env.admissible)) is not None:
+        observation, _, terminated, truncated, info = env.step(action)
+        steps += 1
+        if terminated or truncated:
+            break
+    outcome = Outcome(info["score"], info["success"], steps, policy.tokens_in, policy.tokens_out)
+    return outcome, tuple(match.procedure.id for match in shown)
+
+
+def for_each(
+    jobs: Iterable[T], work: Callable[[TextEnv, T], None], open_env: Callable[[], TextEnv], *, workers: int
+) -> None:
+    """Do every job, with `workers` threads that have an environment each.
+
+    The first error stops the rest and is raised; jobs that had ended stay done.
+    """
+    waiting: queue.SimpleQueue[T] = queue.SimpleQueue()
+    for job in jobs:
+        waiting.put(job)
+    count = min(workers, waiting.qsize())
+    stop = threading.Event()
+
+    def worker() -> None:
+        with closing(open_env()) as env:
+            while not stop.is_set():
+                try:
+                    job = waiting.get_nowait()
+                except queue.Empty:
+                    return
+                work(env, job)
+
+    with ExitStack() as stack:
+        if not count:
+            return
+        pool = stack.enter_context(ThreadPoolExecutor(count))
+        stack.callback(stop.set)  # an interrupt must not wait for all that is left
+        done, _ = wait([pool.submit(worker) for _ in range(count)], return_when=FIRST_EXCEPTION)
+        stop.set()
+        for future in done:
+            future.result()

@@ -1,0 +1,237 @@
+"""The command `memp`: parses, calls the library, prints, and translates errors."""
+
+from __future__ import annotations
+
+import functools
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any, ParamSpec
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from memp import guidance
+from memp.build import GRANULARITIES
+from memp.errors import MempError
+from memp.formats import FORMATS, read
+from memp.memory import ProceduralMemory, reembed
+from memp.procedure import Procedure
+from memp.retrieve import KEYS
+from memp.update import POLICIES, MemoryUpdate
+
+P = ParamSpec("P")
+
+
+def _options(*names: str) -> Callable[[Callable[P, None]], Callable[P, None]]:
+    """Add options of `ProceduralMemory.open` to a command, under the same names."""
+    known = {
+        "chat": click.option("--chat", help="Chat model, e.g. openai:gpt-4o (OPENAI_BASE_URL is honoured)."),
+        "embedder": click.option(
+            "--embedder", help="hash, sentence-transformers:NAME or openai:MODEL [default: the memory's own]."
+        ),
+        "build": click.option(
+            "--build", default="trajectory", show_default=True, help=" | ".join(GRANULARITIES)
+        ),
+        "key": click.option("--key", default="query", show_default=True, help=" | ".join(KEYS)),
+        "update": click.option(
+            "--update", default="validation", show_default=True, help=" | ".join(POLICIES)
+        ),
+        "concurrency": click.option(
+            "--concurrency", default=1, show_default=True, help="Calls of the chat model at once."
+        ),
+    }
+
+    def decorate(command: Callable[P, None]) -> Callable[P, None]:
+        for name in reversed(names):
+            command = known[name](command)
+        return command
+
+    return decorate
+
+
+def _says_errors(command: Callable[P, None]) -> Callable[P, None]:
+    """Turn memp's errors into one line on stderr and exit status 1."""
+
+    @functools.wraps(command)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except MempError as error:
+            raise click.ClickException(str(error)) from error
+
+    return wrapped
+
+
+@click.group()
+@click.version_option(package_name="memp")
+def main() -> None:
+    """Procedural memory for LLM agents: MEMORY is one SQLite file."""
+
+
+@main.command()
+@click.argument("memory")
+@click.argument("trajectories", type=click.File("rb"))
+@click.option("--format", "form", default="memp", show_default=True, help=" | ".join(FORMATS))
+@click.option("--skip-bad", is_flag=True, help="Keep the good lines and say how many were bad.")
+@_options("chat", "embedder", "build", "key", "update", "concurrency")
+@_says_errors
+def build(memory: str, trajectories: IO[bytes], form: str, skip_bad: bool, **options: Any) -> None:
+    """Add TRAJECTORIES (JSON lines; - is standard input) to MEMORY, making it where there is none."""
+    found = read(trajectories, form, skip_bad=skip_bad)
+    for bad in found.bad:
+        click.echo(f"line {bad.line} skipped: {bad.reason}", err=True)
+    with ProceduralMemory.open(memory, **options) as opened:
+        result = opened.update(found.trajectories)
+    click.echo(_said(result))
+    for change in result.skipped:
+        click.echo(f"skipped {change.task!r}: {change.reason}", err=True)
+    if found.bad:
+        click.echo(f"{len(found.bad)} bad lines skipped, {len(found.trajectories)} kept", err=True)
+
+
+@main.command()
+@click.argument("memory")
+@click.argument("task")
+@click.option("-k", default=5, show_default=True, help="How many procedures to print.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@_options("chat", "embedder", "key")
+@_says_errors
+def search(memory: str, task: str, k: int, as_json: bool, **options: Any) -> None:
+    """Print the procedures in MEMORY that fit TASK, best first."""
+    with ProceduralMemory.open(memory, create=False, **options) as opened:
+        matches = opened.retrieve(task, k=k)
+    if as_json:
+        for match in matches:
+            click.echo(match.model_dump_json())
+        return
+    table = Table("score", "id", "task", "steps", "reward", "used", box=None)
+    for match in matches:
+        table.add_row(f"{match.score:.3f}", *_cells(match.procedure))
+    _console().print(table)
+
+
+@main.command()
+@click.argument("memory")
+@click.argument("id", required=False)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@_says_errors
+def show(memory: str, id: str | None, as_json: bool) -> None:  # noqa: A002
+    """List the procedures of MEMORY, or print the one of this ID with its history."""
+    with ProceduralMemory.open(memory, create=False) as opened:
+        if id is None:
+            _list(opened, as_json=as_json)
+            return
+        history = opened.history(id)
+        current = history[-1].procedure
+        if as_json:
+            click.echo(current.model_dump_json())
+            return
+        click.echo(guidance.body(current))
+        click.echo()
+        for revision in history:
+            click.echo(
+                f"revision {revision.procedure.revision}"
+                f" ({revision.procedure.provenance.created:%Y-%m-%d %H:%M}): {revision.reason}"
+            )
+        for stone in opened.tombstones():
+            if stone.id == id:
+                click.echo(f"retired ({stone.retired:%Y-%m-%d %H:%M}): {stone.reason}")
+
+
+@main.command()
+@click.argument("memory")
+@click.option("--json", "as_json", is_flag=True, help="As one JSON object.")
+@_says_errors
+def stats(memory: str, as_json: bool) -> None:
+    """Say how much MEMORY holds, and how its procedures fared."""
+    with ProceduralMemory.open(memory, create=False) as opened:
+        counts = opened.stats().model_dump()
+        about = opened.describe()
+    if as_json:
+        click.echo(json.dumps({**counts, "embedder": about["embedder"]}))
+        return
+    for name, value in (*counts.items(), ("embedder", about["embedder"])):
+        click.echo(f"{name:12} {value}")
+
+
+@main.command()
+@click.argument("memory")
+@click.argument("ids", nargs=-1)
+@click.option("--reward", type=float, help="For unfinished episodes: how they ended, from 0 to 1.")
+@click.option("--list", "only_list", is_flag=True, help="Only list what is in quarantine.")
+@_options("chat", "build", "key", "update", "concurrency")
+@_says_errors
+def retry(memory: str, ids: tuple[str, ...], reward: float | None, only_list: bool, **options: Any) -> None:
+    """Try again what MEMORY has in quarantine: IDS, or all but unfinished episodes."""
+    with ProceduralMemory.open(memory, create=False, **options) as opened:
+        if only_list:
+            for item in opened.quarantine():
+                click.echo(f"{item.id} {item.kind} {item.added:%Y-%m-%d %H:%M}: {item.reason}")
+            return
+        click.echo(_said(opened.retry(*ids, reward=reward)))
+
+
+@main.command()
+@click.argument("memory")
+@click.argument("id")
+@click.argument("revision", type=int)
+@_says_errors
+def rollback(memory: str, id: str, revision: int) -> None:  # noqa: A002
+    """Make an earlier REVISION of the procedure ID of MEMORY the current one."""
+    with ProceduralMemory.open(memory, create=False) as opened:
+        click.echo(f"revision {opened.rollback(id, revision).revision} is revision {revision} again")
+
+
+@main.command("reembed")
+@click.argument("memory", type=click.Path(path_type=Path))
+@click.option("--embedder", required=True, help="hash, sentence-transformers:NAME or openai:MODEL.")
+@_says_errors
+def reembed_command(memory: Path, embedder: str) -> None:
+    """Make all vectors of MEMORY anew with another embedder."""
+    click.echo(f"{reembed(memory, embedder)} procedures re-embedded with {embedder}")
+
+
+def _list(opened: ProceduralMemory, *, as_json: bool) -> None:
+    table = Table("id", "task", "steps", "reward", "used", box=None)
+    for procedure in opened.procedures():
+        if as_json:
+            click.echo(procedure.model_dump_json())
+        else:
+            table.add_row(*_cells(procedure))
+    if not as_json:
+        _console().print(table)
+
+
+def _cells(procedure: Procedure) -> tuple[str, ...]:
+    usage = procedure.usage
+    return (
+        procedure.id,
+        procedure.task,
+        str(procedure.length),
+        f"{procedure.reward:g}",
+        f"{usage.successes}/{usage.uses}",
+    )
+
+
+def _said(result: MemoryUpdate) -> str:
+    return ", ".join(
+        f"{len(changes)} {name}"
+        for name, changes in (
+            ("added", result.added),
+            ("revised", result.revised),
+            ("retired", result.retired),
+            ("skipped", result.skipped),
+        )
+    )
+
+
+def _console() -> Console:
+    """Wide where the output is no terminal, so that nothing is cut off in a pipe."""
+    return Console(width=None if sys.stdout.isatty() else 200, highlight=False)
+
+
+if __name__ == "__main__":
+    main()

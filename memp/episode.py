@@ -1,0 +1,103 @@
+"""One live run with memory: guidance in, steps recorded, outcome out."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Sequence
+from types import TracebackType
+
+from pydantic import ValidationError
+
+from memp import guidance
+from memp.errors import InputError, MempError
+from memp.procedure import Match
+from memp.trajectory import Step, Trajectory
+from memp.update import MemoryUpdate
+
+
+class Episode:
+    """What an agent is told before it acts, and what it lived through; `ProceduralMemory.episode` makes one.
+
+    Leaving the `with` block after `finish` updates the memory. Leaving it without, also by an exception,
+    keeps what was recorded as an unfinished trajectory in the memory's quarantine.
+    """
+
+    def __init__(
+        self,
+        task: str,
+        matches: Sequence[Match],
+        update: Callable[[list[Trajectory]], MemoryUpdate],
+        *,
+        task_id: str = "",
+        start: str = "",
+    ) -> None:
+        self.task = task
+        self.matches = tuple(matches)
+        """The procedures retrieved, best first."""
+
+        self.guidance = guidance.render(matches)
+        """The text to put into the prompt; empty where nothing was retrieved. It is marked, so that a
+        transcript that holds it can be learned from."""
+
+        self.update: MemoryUpdate | None = None
+        """What the memory made of it; None before the block is left."""
+
+        self._update = update
+        self._task_id = task_id
+        self._start = start
+        self._id = uuid.uuid4().hex
+        self._steps: list[Step] = []
+        self._reward: float | None = None
+
+    def record(self, action: str, observation: str) -> None:
+        """Record one step.
+
+        Raises:
+            InputError: if the action is empty, or a text is too long to be an observation.
+        """
+        try:
+            self._steps.append(Step(action=action, observation=observation))
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            raise InputError(
+                f"step {len(self._steps) + 1}: {first['loc'][0]}: {first['msg']}; shorten it before recording"
+            ) from error
+
+    def finish(self, reward: float) -> None:
+        """Say how the episode ended; the last call counts.
+
+        Args:
+            reward: In [0, 1]; 1 means the goal was fully met.
+
+        Raises:
+            InputError: if the reward is not in [0, 1].
+        """
+        if not 0 <= reward <= 1:
+            raise InputError(f"reward is {reward!r}; it must be a number from 0 to 1")
+        self._reward = float(reward)
+
+    @property
+    def trajectory(self) -> Trajectory:
+        """What was recorded so far."""
+        return Trajectory(
+            task=self.task,
+            steps=tuple(self._steps),
+            reward=self._reward or 0.0,
+            start=self._start,
+            task_id=self._task_id,
+            episode_id=self._id,
+            shown=tuple(match.procedure.id for match in self.matches),
+            finished=self._reward is not None,
+        )
+
+    def __enter__(self) -> Episode:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.update = self._update([self.trajectory])
+        except MempError as failure:
+            failure.add_note("the episode was not stored; memory.update([episode.trajectory]) tries again")
+            raise

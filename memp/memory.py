@@ -1,0 +1,356 @@
+"""A procedural memory: one build, one retrieve, one update over one store."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from memp.build import Builder
+from memp.chat import ChatModel, chat_model
+from memp.embedding import embedder as embedder_of
+from memp.embedding.base import Embedder, FloatMatrix
+from memp.episode import Episode
+from memp.errors import InputError, ModelError, NotFound, SpaceMismatch
+from memp.procedure import Granularity, Match, Procedure, Revision, Tombstone
+from memp.retrieve import Key, Retriever
+from memp.store import Counts, ProcedureStore, Quarantined, open_store
+from memp.trajectory import Trajectory
+from memp.update import MemoryUpdate, Policy, Updater, set_aside
+
+BATCH = 256
+"""How many tasks are embedded at once when keys are made."""
+
+
+class ProceduralMemory:
+    """Builds procedures from trajectories, retrieves them for a task, updates them by what then happened.
+
+    Mem = sum B(tau, r); m = argmax S(t_new, t_i); M(t+1) = U(M(t), E(t), tau). Safe to use from several
+    threads, and one file from several processes.
+
+    Source: Memp (Fang et al. 2025, arXiv:2508.06433).
+    """
+
+    def __init__(
+        self,
+        store: ProcedureStore,
+        *,
+        embedder: Embedder,
+        chat: ChatModel | None = None,
+        build: Granularity = "trajectory",
+        key: Key = "query",
+        update: Policy = "validation",
+        success_at: float = 1.0,
+        concurrency: int = 1,
+        seed: int = 0,
+    ) -> None:
+        """Put a memory together from its parts; `open` does it from names."""
+        self.store = store
+        self._embedder = embedder
+        self._retrieve = Retriever(key, store, embedder, chat, seed)
+        self._update = Updater(
+            update, Builder(build, chat), chat, success_at=success_at, concurrency=concurrency
+        )
+        self._indexed_at: object = None
+        self._claim_space()
+
+    @classmethod
+    def open(
+        cls,
+        path: str | Path | ProcedureStore,
+        *,
+        chat: str | ChatModel | None = None,
+        embedder: str | Embedder | None = None,
+        build: Granularity = "trajectory",
+        key: Key = "query",
+        update: Policy = "validation",
+        success_at: float = 1.0,
+        concurrency: int = 1,
+        seed: int = 0,
+        create: bool = True,
+    ) -> ProceduralMemory:
+        """Open a memory.
+
+        Args:
+            path: One SQLite file, or `:memory:`.
+            chat: `openai:<model>` (OPENAI_BASE_URL honoured), a `ChatModel`, or None. Scripts, reflection
+                and facts other than keywords need one.
+            embedder: `hash` (no key, no download), `sentence-transformers:<name or path>`,
+                `openai:<model>`, or an `Embedder`. None takes the one the memory was made with, `hash` for
+                a new one.
+            build: `trajectory`, `script` or `proceduralization`.
+            key: `query`, `avefact` or `random`.
+            update: `vanilla`, `validation` or `reflection`.
+            success_at: The reward from which an episode is a success.
+            concurrency: How many calls of the chat model may wait at once.
+            seed: Decides what `key="random"` samples.
+            create: Whether to make the memory where there is none.
+
+        Raises:
+            InputError: if a name is unknown, or an option needs a chat model and there is none.
+            StoreError: if the file cannot be opened; `SpaceMismatch` if it was made with another embedder.
+        """
+        model = chat_model(chat)
+        Updater(update, Builder(build, model), model, success_at=success_at, concurrency=concurrency)
+        store = open_store(path, create=create)
+        try:
+            spec = embedder or store.setting("embedder_spec") or "hash"
+            memory = cls(
+                store,
+                embedder=embedder_of(spec),
+                chat=model,
+                build=build,
+                key=key,
+                update=update,
+                success_at=success_at,
+                concurrency=concurrency,
+                seed=seed,
+            )
+            if isinstance(spec, str) and store.setting("embedder_spec") is None:
+                store.set("embedder_spec", spec)
+        except BaseException:
+            store.close()
+            raise
+        return memory
+
+    def update(self, trajectories: Iterable[Trajectory]) -> MemoryUpdate:
+        """Learn from episodes, in one transaction.
+
+        Every procedure an episode was shown is credited with its outcome, once; one that keeps failing is
+        retired. What the policy admits and is better than what is held is built and stored. Unfinished
+        trajectories go to the quarantine. Guidance of memp's own is never learned from.
+
+        Returns:
+            What was added, revised, retired and skipped, each with the reason.
+
+        Raises:
+            StoreError: if it could not be written; then nothing was.
+        """
+        plan = self._update.plan(self.store, list(trajectories))
+        keys = self._keys([procedure for _, procedure in plan.built])
+        with self.store.transaction():
+            result = self._update.apply(self.store, plan)
+            written = {change.id for change in (*result.added, *result.revised)}
+            for procedure_id, texts, vectors in keys:
+                if procedure_id in written:
+                    self.store.index(procedure_id, self._retrieve.kind, texts, vectors)
+        return result
+
+    def retrieve(self, task: str, k: int = 5, *, exclude: Collection[str] = ()) -> list[Match]:
+        """Find the procedures that fit a task.
+
+        Args:
+            task: The new task.
+            k: How many at most; at least 1.
+            exclude: Identities of tasks (`Trajectory.source`) whose procedures are passed over.
+
+        Returns:
+            Best first, ties by age.
+
+        Raises:
+            InputError: if the task is blank or `k` below 1.
+            ModelError: if the facts or the vectors of the task could not be had.
+        """
+        self._index_missing()
+        return list(self._retrieve(task, k, exclude))
+
+    def episode(
+        self, task: str, *, k: int = 3, task_id: str = "", start: str = "", exclude: Collection[str] = ()
+    ) -> Episode:
+        """Begin a live run; use it as `with memory.episode(task) as episode:`.
+
+        Args:
+            task: What the agent is asked for.
+            k: How many procedures to show at most; 0 shows none.
+            task_id: What tells this task from another with the same text.
+            start: What the agent sees before its first action.
+            exclude: As for `retrieve`.
+        """
+        matches = self.retrieve(task, k, exclude=exclude) if k else []
+        return Episode(task, matches, self.update, task_id=task_id, start=start)
+
+    def get(self, procedure_id: str) -> Procedure:
+        """Return a procedure in use.
+
+        Raises:
+            NotFound: if there is none of this id, or it was retired.
+        """
+        procedure = self.store.get(procedure_id)
+        if procedure is None:
+            stones = self.store.tombstones(procedure_id)
+            why = f"was retired: {stones[-1].reason}" if stones else "does not exist"
+            raise NotFound(f"procedure {procedure_id!r} {why}")
+        return procedure
+
+    def procedures(self) -> Iterator[Procedure]:
+        """Yield all procedures in use, oldest first."""
+        return self.store.procedures()
+
+    def history(self, procedure_id: str) -> list[Revision]:
+        """Return every revision of a procedure, oldest first, also of a retired one.
+
+        Raises:
+            NotFound: if there never was one of this id.
+        """
+        revisions = list(self.store.history(procedure_id))
+        if not revisions:
+            raise NotFound(f"procedure {procedure_id!r} does not exist")
+        return revisions
+
+    def rollback(self, procedure_id: str, revision: int) -> Procedure:
+        """Make an earlier revision the current one, by appending it again; brings back a retired procedure.
+
+        Raises:
+            NotFound: if there is no such revision.
+        """
+        with self.store.transaction():
+            for entry in self.history(procedure_id):
+                if entry.procedure.revision == revision:
+                    return self.store.put(entry.procedure, f"rolled back to revision {revision}")
+        raise NotFound(f"procedure {procedure_id!r} has no revision {revision!r}")
+
+    def tombstones(self) -> list[Tombstone]:
+        """Return why procedures were retired, oldest first."""
+        return list(self.store.tombstones())
+
+    def quarantine(self) -> list[Quarantined]:
+        """Return what could not be made use of, oldest first."""
+        return list(self.store.quarantined())
+
+    def retry(self, *ids: str, reward: float | None = None) -> MemoryUpdate:
+        """Try again what is in quarantine.
+
+        Args:
+            ids: What to try; without any, all but unfinished episodes.
+            reward: For unfinished episodes: how they ended, in [0, 1].
+
+        Returns:
+            As `update` does. What fails again stays in quarantine, as a new item.
+
+        Raises:
+            NotFound: if an id is not in quarantine.
+            InputError: if an unfinished episode is to be tried without a reward.
+        """
+        held = {item.id: item for item in self.quarantine()}
+        if missing := [item_id for item_id in ids if item_id not in held]:
+            raise NotFound(f"{missing[0]!r} is not in quarantine")
+        chosen = [held[item_id] for item_id in ids] or [
+            item for item in held.values() if item.kind != "unfinished"
+        ]
+        restored = [_restored(item, reward) for item in chosen if item.kind != "facts"]
+        result = self.update(dict.fromkeys(restored))  # two procedures may have been shown in one episode
+        with self.store.transaction():
+            for item in chosen:
+                self.store.release(item.id)
+        self._index_missing()
+        return result
+
+    def stats(self) -> Counts:
+        """Return how much the memory holds."""
+        return self.store.counts()
+
+    def digest(self) -> str:
+        """Return a hash of what can be retrieved; equal before and after means the memory was not changed."""
+        return self.store.digest()
+
+    def describe(self) -> dict[str, str]:
+        """Return what decides how this memory behaves, for a manifest."""
+        return {
+            "embedder": self._embedder.name,
+            "build": self._update.builder.granularity,
+            "key": self._retrieve.key,
+            "facts": self._retrieve.extractor,
+            "update": self._update.policy,
+        }
+
+    def close(self) -> None:
+        """Close the store."""
+        self.store.close()
+
+    def __enter__(self) -> ProceduralMemory:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _claim_space(self) -> None:
+        """Refuse a store whose vectors another embedder made."""
+        with self.store.transaction():
+            made_by = self.store.setting("embedder")
+            if made_by is None:
+                self.store.set("embedder", self._embedder.name)
+            elif made_by != self._embedder.name:
+                raise SpaceMismatch(
+                    f"{self.store.name} holds vectors of {made_by!r}, not of {self._embedder.name!r}; open it "
+                    f"with that embedder, or re-embed it: memp reembed {self.store.name} --embedder NAME"
+                )
+
+    def _index_missing(self) -> None:
+        """Make the keys of procedures that have none of this kind, where anything was written since."""
+        if not self._retrieve.indexes or self._indexed_at == self.store.version:
+            return
+        aside = {item.payload.get("procedure") for item in self.quarantine() if item.kind == "facts"}
+        missing = [found for found in self.store.unindexed(self._retrieve.kind) if found.id not in aside]
+        for start in range(0, len(missing), BATCH):
+            keys = self._keys(missing[start : start + BATCH])
+            with self.store.transaction():
+                for procedure_id, texts, vectors in keys:
+                    self.store.index(procedure_id, self._retrieve.kind, texts, vectors)
+        self._indexed_at = self.store.version
+
+    def _keys(self, procedures: Sequence[Procedure]) -> list[tuple[str, Sequence[str], FloatMatrix]]:
+        """Embed what procedures are found by; one whose facts could not be had is set aside."""
+        if not self._retrieve.indexes or not procedures:
+            return []
+        found: list[tuple[str, Sequence[str]]] = []
+        for procedure in procedures:
+            try:
+                found.append((procedure.id, self._retrieve.texts(procedure.task)))
+            except ModelError as error:
+                payload: dict[str, Any] = {"procedure": procedure.id}
+                self.store.quarantine(set_aside("facts", str(error), payload, datetime.now(UTC)))
+        if not found:
+            return []
+        vectors = self._embedder.embed([text for _, texts in found for text in texts], "key")
+        ends = np.cumsum([len(texts) for _, texts in found])
+        return [
+            (procedure_id, texts, part)
+            for (procedure_id, texts), part in zip(found, np.split(vectors, ends[:-1]), strict=True)
+        ]
+
+
+def reembed(path: str | Path, embedder: str | Embedder) -> int:
+    """Make all vectors of a memory anew with another embedder; returns the number of procedures.
+
+    Raises:
+        StoreError: if the memory cannot be opened or written; then it is unchanged.
+        ModelError: if the embedder failed; then it is unchanged.
+    """
+    chosen = embedder_of(embedder)
+    store = open_store(path, create=False)
+    try:
+        with store.transaction():
+            store.drop_keys()
+            store.set("embedder", chosen.name)
+            if isinstance(embedder, str):
+                store.set("embedder_spec", embedder)
+            memory = ProceduralMemory(store, embedder=chosen)
+            memory._index_missing()
+            return memory.stats().procedures
+    finally:
+        store.close()
+
+
+def _restored(item: Quarantined, reward: float | None) -> Trajectory:
+    trajectory = Trajectory.model_validate(item.payload["trajectory"])
+    if item.kind != "unfinished":
+        return trajectory
+    if reward is None or not 0 <= reward <= 1:
+        raise InputError(f"{item.id!r} is an unfinished episode: say how it ended with reward= from 0 to 1")
+    return trajectory.model_copy(update={"reward": float(reward), "finished": True})

@@ -1,0 +1,27 @@
+"""Where procedures live: the seam, its backends, and how one is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from memp.errors import InputError
+from memp.store.base import Counts, ProcedureStore, Quarantined
+from memp.store.sqlite import SQLiteStore
+
+__all__ = ["Counts", "ProcedureStore", "Quarantined", "SQLiteStore", "open_store"]
+
+
+def open_store(target: str | Path | ProcedureStore, *, create: bool = True) -> ProcedureStore:
+    """Open the store that `target` names: a path, `:memory:`, or a store as it is.
+
+    Raises:
+        StoreError: if it cannot be opened.
+        InputError: if `target` names no store.
+    """
+    if isinstance(target, ProcedureStore):
+        return target
+    if "://" in str(target):
+        raise InputError(f"{str(target)!r} is no store this version knows; give the path of a file")
+    if not str(target).strip():
+        raise InputError("the path of the memory is empty; give the path of a file, or ':memory:'")
+    return SQLiteStore(target, create=create)

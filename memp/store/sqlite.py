@@ -1,0 +1,409 @@
+"""The default store: one SQLite file."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+
+from memp.embedding.base import FloatMatrix
+from memp.errors import NotFound, SpaceMismatch, StoreError
+from memp.procedure import Match, Procedure, Revision, Tombstone, Usage
+from memp.store.base import Counts, ProcedureStore, Quarantined
+from memp.store.index import KeyIndex
+from memp.store.migrations import APPLICATION_ID, MIGRATIONS
+
+WAIT_S = 60.0
+"""How long a writer waits for another process's transaction."""
+
+
+class SQLiteStore(ProcedureStore):
+    """Procedures in one file (or in memory), safe with several threads and processes.
+
+    Write-ahead log with full sync: a committed update survives a crash of the process or the machine.
+    Vectors are float32 blobs; they are ranked exactly, in numpy, from a copy in memory that follows what
+    this and other processes write.
+    """
+
+    def __init__(self, path: str | Path, *, create: bool = True) -> None:
+        """Open the file, bringing its schema up to date.
+
+        Raises:
+            StoreError: if it is no memory, is of a newer version, cannot be read or written, or is missing
+                while `create` is False.
+        """
+        self._path = str(path)
+        self._lock = threading.RLock()
+        self._indexes: dict[str, tuple[object, KeyIndex]] = {}
+        self._writes = 0
+        if self._path != ":memory:":
+            self._check_path(create)
+        try:
+            self._connection: sqlite3.Connection | None = sqlite3.connect(
+                self._path, isolation_level=None, timeout=WAIT_S, check_same_thread=False
+            )
+        except sqlite3.Error as error:
+            raise StoreError(f"{self._path}: {_explain(error)}") from error
+        try:
+            with self._translated() as db:
+                self._prepare(db)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def name(self) -> str:
+        """The path."""
+        return self._path
+
+    @property
+    def version(self) -> object:
+        """Changes with every write, of this process or another."""
+        with self._translated() as db:
+            return db.execute("PRAGMA data_version").fetchone()[0], self._writes
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Hold the write lock of the file; nested use joins the transaction that is open."""
+        with self._translated() as db:
+            if db.in_transaction:
+                yield
+                return
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                db.execute("COMMIT")
+            except BaseException:
+                if db.in_transaction:  # a full disk rolls back by itself
+                    db.execute("ROLLBACK")
+                self._indexes.clear()  # row numbers that were rolled back are given again
+                raise
+            finally:
+                self._writes += 1
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+    def setting(self, name: str) -> str | None:
+        """Return a setting of the memory as a whole."""
+        with self._translated() as db:
+            row = db.execute("SELECT value FROM settings WHERE name = ?", (name,)).fetchone()
+        return None if row is None else str(row[0])
+
+    def set(self, name: str, value: str) -> None:
+        """Store a setting of the memory as a whole."""
+        with self.transaction(), self._translated() as db:
+            db.execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", (name, value))
+
+    def get(self, procedure_id: str) -> Procedure | None:
+        """Return a procedure in use."""
+        return self._load([procedure_id]).get(procedure_id)
+
+    def procedures(self) -> Iterator[Procedure]:
+        """Yield all procedures in use, oldest first."""
+        yield from self._select("retired = 0", ())
+
+    def ids(self) -> Sequence[tuple[str, str]]:
+        """Return id and source of all procedures in use, oldest first."""
+        with self._translated() as db:
+            return db.execute("SELECT id, source FROM procedures WHERE retired = 0 ORDER BY age").fetchall()
+
+    def put(self, procedure: Procedure, reason: str) -> Procedure:
+        """Append a revision."""
+        with self.transaction(), self._translated() as db:
+            old = db.execute(
+                "SELECT revision, uses, successes, retired FROM procedures WHERE id = ?", (procedure.id,)
+            ).fetchone()
+            revision, usage = 1, Usage()
+            if old is None:
+                db.execute(
+                    "INSERT INTO procedures (id, source, revision) VALUES (?, ?, 1)",
+                    (procedure.id, procedure.source),
+                )
+            else:
+                revision = old[0] + 1
+                usage = Usage() if old[3] else Usage(uses=old[1], successes=old[2])
+                stale = self.get(procedure.id)
+                db.execute(
+                    "UPDATE procedures SET revision = ?, uses = ?, successes = ?, retired = 0 WHERE id = ?",
+                    (revision, usage.uses, usage.successes, procedure.id),
+                )
+                if stale is not None and stale.task != procedure.task:
+                    db.execute("DELETE FROM keys WHERE id = ?", (procedure.id,))
+            stored = procedure.model_copy(update={"revision": revision, "usage": usage})
+            db.execute(
+                "INSERT INTO revisions VALUES (?, ?, ?, ?)",
+                (procedure.id, revision, stored.model_dump_json(exclude={"usage"}), reason),
+            )
+        return stored
+
+    def history(self, procedure_id: str) -> Sequence[Revision]:
+        """Return every revision; usage is that of the procedure as it stands."""
+        with self._translated() as db:
+            rows = db.execute(
+                "SELECT document, reason, uses, successes FROM revisions JOIN procedures USING (id)"
+                " WHERE id = ? ORDER BY revisions.revision",
+                (procedure_id,),
+            ).fetchall()
+        return [Revision(procedure=_procedure(row[0], *row[2:]), reason=row[1]) for row in rows]
+
+    def credit(self, procedure_id: str, *, success: bool, episode_id: str = "") -> bool:
+        """Count one use."""
+        with self.transaction(), self._translated() as db:
+            known = db.execute(
+                "SELECT 1 FROM procedures WHERE id = ? AND retired = 0", (procedure_id,)
+            ).fetchone()
+            if known is None:
+                return False
+            if episode_id:
+                first = db.execute(
+                    "INSERT OR IGNORE INTO credits VALUES (?, ?, ?)",
+                    (episode_id, procedure_id, int(success)),
+                )
+                if first.rowcount == 0:
+                    return False
+            db.execute(
+                "UPDATE procedures SET uses = uses + 1, successes = successes + ? WHERE id = ?",
+                (int(success), procedure_id),
+            )
+        return True
+
+    def retire(self, procedure_id: str, reason: str, now: datetime) -> None:
+        """Take a procedure out of use."""
+        with self.transaction(), self._translated() as db:
+            row = db.execute(
+                "SELECT source FROM procedures WHERE id = ? AND retired = 0", (procedure_id,)
+            ).fetchone()
+            if row is None:
+                raise NotFound(f"there is no procedure {procedure_id!r} in use in {self._path}")
+            db.execute("UPDATE procedures SET retired = 1 WHERE id = ?", (procedure_id,))
+            db.execute("DELETE FROM keys WHERE id = ?", (procedure_id,))
+            db.execute(
+                "INSERT INTO tombstones (id, source, reason, retired) VALUES (?, ?, ?, ?)",
+                (procedure_id, row[0], reason, now.isoformat()),
+            )
+
+    def tombstones(self, procedure_id: str | None = None) -> Sequence[Tombstone]:
+        """Return the tombstones, oldest first."""
+        with self._translated() as db:
+            rows = db.execute(
+                "SELECT id, source, reason, retired FROM tombstones WHERE ?1 IS NULL OR id = ?1 ORDER BY number",
+                (procedure_id,),
+            ).fetchall()
+        return [
+            Tombstone(id=row[0], source=row[1], reason=row[2], retired=datetime.fromisoformat(row[3]))
+            for row in rows
+        ]
+
+    def unindexed(self, kind: str) -> Sequence[Procedure]:
+        """Return the procedures in use without keys of this kind."""
+        return self._select(
+            "retired = 0 AND NOT EXISTS (SELECT 1 FROM keys WHERE keys.id = procedures.id AND kind = ?)",
+            (kind,),
+        )
+
+    def index(self, procedure_id: str, kind: str, texts: Sequence[str], vectors: FloatMatrix) -> None:
+        """Store the keys of one procedure."""
+        with self.transaction(), self._translated() as db:
+            dims = self.setting("dims")
+            if dims is None:
+                self.set("dims", str(vectors.shape[1]))
+            elif int(dims) != vectors.shape[1]:
+                raise SpaceMismatch(
+                    f"{self._path} holds keys of {dims} dimensions, but these have {vectors.shape[1]}; "
+                    "re-embed it with `memp reembed`"
+                )
+            db.execute("DELETE FROM keys WHERE id = ? AND kind = ?", (procedure_id, kind))
+            db.executemany(
+                "INSERT INTO keys (id, kind, text, vector) VALUES (?, ?, ?, ?)",
+                [
+                    (procedure_id, kind, text, vector.astype("<f4").tobytes())
+                    for text, vector in zip(texts, vectors, strict=True)
+                ],
+            )
+
+    def drop_keys(self) -> None:
+        """Remove all keys."""
+        with self.transaction(), self._translated() as db:
+            db.execute("DELETE FROM keys")
+            db.execute("DELETE FROM settings WHERE name = 'dims'")
+
+    def search(
+        self, kind: str, queries: FloatMatrix, *, k: int, exclude: Collection[str] = ()
+    ) -> Sequence[Match]:
+        """Rank the procedures in use."""
+        with self._lock:
+            ranked = self._index(kind).top(queries, k, exclude)
+            found = self._load([procedure_id for procedure_id, _ in ranked])
+        return [Match(procedure=found[procedure_id], score=score) for procedure_id, score in ranked]
+
+    def quarantine(self, item: Quarantined) -> None:
+        """Keep what could not be used."""
+        with self.transaction(), self._translated() as db:
+            db.execute(
+                "INSERT INTO quarantine (id, document, kind) VALUES (?, ?, ?)",
+                (item.id, item.model_dump_json(), item.kind),
+            )
+
+    def quarantined(self) -> Sequence[Quarantined]:
+        """Return all that is in quarantine."""
+        with self._translated() as db:
+            rows = db.execute("SELECT document FROM quarantine ORDER BY number").fetchall()
+        return [Quarantined.model_validate_json(row[0]) for row in rows]
+
+    def release(self, item_id: str) -> None:
+        """Take one thing out of quarantine."""
+        with self.transaction(), self._translated() as db:
+            db.execute("DELETE FROM quarantine WHERE id = ?", (item_id,))
+
+    def counts(self) -> Counts:
+        """Return how much there is."""
+        with self._translated() as db:
+            row = db.execute(
+                "SELECT (SELECT count(*) FROM procedures WHERE retired = 0), (SELECT count(*) FROM revisions),"
+                " (SELECT count(*) FROM procedures WHERE retired = 1),"
+                " (SELECT coalesce(sum(uses), 0) FROM procedures),"
+                " (SELECT coalesce(sum(successes), 0) FROM procedures),"
+                " (SELECT count(*) FROM quarantine),"
+                " (SELECT count(*) FROM quarantine WHERE kind = 'unfinished')"
+            ).fetchone()
+        return Counts(**dict(zip(Counts.model_fields, row, strict=True)))
+
+    def _check_path(self, create: bool) -> None:
+        path = Path(self._path)
+        if path.is_dir():
+            raise StoreError(f"{self._path} is a folder; give the path of a file")
+        if not path.exists():
+            if not create:
+                raise StoreError(f"there is no memory at {self._path}; `memp build` makes one")
+            if not path.parent.is_dir():
+                raise StoreError(f"the folder {path.parent} does not exist; create it first")
+
+    def _prepare(self, db: sqlite3.Connection) -> None:
+        """Check that the file is a memory, and bring its schema up to date."""
+        version = self._version(db)
+        if version > len(MIGRATIONS):
+            raise StoreError(
+                f"{self._path} was written by a newer memp (schema {version}, this one knows {len(MIGRATIONS)}); "
+                "upgrade memp to open it"
+            )
+        if db.execute("PRAGMA journal_mode").fetchone()[0] not in ("wal", "memory"):
+            _switch_to_wal(db)
+        db.execute("PRAGMA synchronous = FULL")
+        db.execute("PRAGMA foreign_keys = ON")
+        if version == len(MIGRATIONS):
+            return
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            for number, migration in enumerate(MIGRATIONS[self._version(db) :], self._version(db) + 1):
+                for statement in filter(str.strip, migration.split(";")):
+                    db.execute(statement)
+                db.execute(f"PRAGMA user_version = {number}")
+            db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            db.execute("COMMIT")
+        except BaseException:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            raise
+
+    def _version(self, db: sqlite3.Connection) -> int:
+        application = db.execute("PRAGMA application_id").fetchone()[0]
+        tables = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        if tables and application != APPLICATION_ID:
+            raise StoreError(f"{self._path} is an SQLite file, but not a memory of memp; give another path")
+        return int(db.execute("PRAGMA user_version").fetchone()[0])
+
+    def _index(self, kind: str) -> KeyIndex:
+        """Return the keys of one kind, as they stand in the file."""
+        with self._translated() as db:
+            version = self.version
+            held_version, index = self._indexes.get(kind, (None, KeyIndex()))
+            if held_version == version:
+                return index
+            owners = db.execute(
+                "SELECT row, procedures.id, source, age FROM keys JOIN procedures USING (id)"
+                " WHERE kind = ? ORDER BY row",
+                (kind,),
+            ).fetchall()
+            rows = np.array([owner[0] for owner in owners], dtype=np.int64)
+            index.keep(np.isin(index.rows, rows))
+            last = int(index.rows[-1]) if len(index.rows) else 0
+            blobs = db.execute(
+                "SELECT vector FROM keys WHERE kind = ? AND row > ? ORDER BY row", (kind, last)
+            ).fetchall()
+            if blobs:
+                vectors = np.frombuffer(b"".join(blob[0] for blob in blobs), dtype="<f4")
+                index.extend(rows[len(index.rows) :], vectors.reshape(len(blobs), -1))
+            index.group([owner[1:] for owner in owners])
+            self._indexes[kind] = (version, index)
+            return index
+
+    def _load(self, ids: Sequence[str]) -> dict[str, Procedure]:
+        marks = ", ".join("?" * len(ids))
+        return {found.id: found for found in self._select(f"retired = 0 AND procedures.id IN ({marks})", ids)}
+
+    def _select(self, condition: str, values: Sequence[str]) -> list[Procedure]:
+        # `condition` is one of the literals above, with a mark for every value
+        with self._translated() as db:
+            rows = db.execute(
+                "SELECT document, uses, successes FROM revisions JOIN procedures USING (id, revision)"  # noqa: S608
+                f" WHERE {condition} ORDER BY age",
+                values,
+            ).fetchall()
+        return [_procedure(*row) for row in rows]
+
+    @contextmanager
+    def _translated(self) -> Iterator[sqlite3.Connection]:
+        """Hold the connection, and say what SQLite's errors mean for the caller."""
+        with self._lock:
+            try:
+                if self._connection is None:
+                    raise StoreError(f"{self._path} is closed; open it again")
+                yield self._connection
+            except sqlite3.Error as error:
+                raise StoreError(f"{self._path}: {_explain(error)}") from error
+
+
+def _switch_to_wal(db: sqlite3.Connection) -> None:
+    """Switch to the write-ahead log; SQLite does not wait for other processes here, so this does."""
+    deadline = time.monotonic() + WAIT_S
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+
+
+def _procedure(document: str, uses: int, successes: int) -> Procedure:
+    procedure = Procedure.model_validate_json(document)
+    return procedure.model_copy(update={"usage": Usage(uses=uses, successes=successes)})
+
+
+def _explain(error: sqlite3.Error) -> str:
+    words = str(error)
+    ways_out = {
+        "full": "the disk is full; nothing of this change was written: free space and try again",
+        "readonly": "the file or its folder cannot be written; check its permissions",
+        "unable to open": "the file cannot be opened; check the path and its permissions",
+        "locked": f"another process held the memory for {WAIT_S:g} s; try again",
+        "not a database": "this is not a memory of memp; give another path",
+        "malformed": "the file is damaged; restore it from a copy",
+        "disk I/O error": "the disk could not be read or written; nothing of this change was written",
+    }
+    for part, way_out in ways_out.items():
+        if part in words:
+            return f"{way_out} ({words})"
+    return words
