@@ -34,6 +34,9 @@ def main() -> None:
 @click.option("--env", required=True, help=f"Environment: {', '.join(ENVIRONMENTS)}.")
 @click.option("--agent", required=True, help=f"Agent: {', '.join(AGENTS)}.")
 @click.option("--model", help="Chat model, e.g. openai:gpt-4o; for the agent `llm`, and for AveFact's facts.")
+@click.option(
+    "--fallback", help="Agent that `replay` hands over to where no procedure applies [default: it stops]."
+)
 @click.option("--embedder", default="hash", show_default=True, help="Embedder, as in `memp build`.")
 @click.option(
     "--split",
@@ -87,10 +90,10 @@ def retrieve(out: Path | None, concurrency: int, **options: object) -> None:
     except MempError as error:
         raise click.ClickException(str(error)) from error
     head, body = cells(lines, rows)
-    table = Table(*head, title=f"{settings.study}: {settings.env}, {settings.agent}")
+    table = Table(*head, title=f"{settings.study}: {settings.env}, {settings.agent}", box=None)
     for line in body:
         table.add_row(*line)
-    console.print(table)
+    Console(width=max(console.width, 132)).print(table)
     console.print(
         f"Means with 95 % intervals over tasks; {time.monotonic() - began:.0f} s; everything is in {out}"
     )

@@ -6,7 +6,7 @@ Each task text asks, all others answer. What counts as the same procedure is rea
 expert *did*, never from the text:
 
 - *same kind*: the same one of ALFWorld's six, told apart by the verbs: `look` (uses the desk lamp),
-  else `heat`, `cool` or `clean`, else `two` (puts down two things), else `place`.
+  else the last of `heat`, `cool` or `clean`, else `two` (puts down two things), else `place`.
 - *same kind and object*: also the same class of thing handled, as in (`heat`, `egg`).
 
 The expert's searching (`go to`, `open`) is left out: where things lie is luck, not procedure. Many
@@ -43,6 +43,7 @@ Relevance = NDArray[np.bool_]
 """Which text (column) has the procedure of which (row), shape (n, n)."""
 
 PUT = re.compile(r"put (\w+) (\d+) ")
+CHANGED = re.compile(r"(heat|cool|clean) ")
 HANDLED = re.compile(r"(?:take|put|heat|cool|clean) (\w+) \d+ ")
 LOOKED_AT = re.compile(r"(?:look at|examine) (\w+) \d+")
 
@@ -56,12 +57,12 @@ DRAWS = 1000
 def procedure(trajectory: Trajectory) -> tuple[str, str]:
     """Return the kind of procedure, and the class of the object last handled, by the actions alone."""
     actions = [step.action for step in trajectory.steps]
-    verbs = {action.split()[0] for action in actions}
+    changes = _matches(CHANGED, actions)
     put = {(match[1], match[2]) for action in actions if (match := PUT.match(action))}
     if any(action.startswith("use desklamp") for action in actions):
         kind = "look"
-    elif changed := verbs & {"heat", "cool", "clean"}:
-        kind = min(changed)
+    elif changes:
+        kind = changes[-1]
     else:
         kind = "two" if len(put) > 1 else "place"
     # Some experts never take the thing that they look at under the lamp.
@@ -247,8 +248,9 @@ def main(data: Path | None, specs: Sequence[str], distinct: bool, as_json: bool)
         return
     against = "all others with another text" if distinct else "all others"
     console = Console()
-    title = f"{len(trajectories)} ALFWorld tasks, each against {against}"
-    console.print(table(rows, title), width=None if console.is_terminal else 150)
+    if not console.is_terminal:
+        console.width = 150  # a file has no width of its own
+    console.print(table(rows, f"{len(trajectories)} ALFWorld tasks, each against {against}"))
 
 
 if __name__ == "__main__":

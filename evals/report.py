@@ -88,8 +88,7 @@ def cells(lines: Sequence[Line], rows: Sequence[Row]) -> tuple[list[str], list[l
                 str(tokens_in.n),
                 _interval(of("success"), 100),
                 _interval(of("reward"), 100),
-                _interval(gain, 100, sign="+")
-                + (" (no clear effect)" if gain and gain.low <= 0 <= gain.high else ""),
+                _interval(gain, 100, sign="+") + (" ns" if gain and gain.low <= 0 <= gain.high else ""),
                 _won_and_lost(rows, split, arm),
                 _interval(of("steps")),
                 f"{tokens_in.mean + tokens_out.mean:.0f}",
@@ -138,7 +137,8 @@ def _markdown(lines: Sequence[Line], rows: Sequence[Row], manifest: dict[str, An
     text = "\n".join("| " + " | ".join(row) + " |" for row in table)
     return (
         f"# {manifest['study']}: {ran}\n\n{text}\n\n"
-        "Means with 95 % bootstrap intervals over tasks. `over none`: paired difference of the score to no memory.\n"
+        "Means with 95 % bootstrap intervals over tasks. `over none`: paired difference of the score to no memory;"
+        " `ns`: its interval includes 0.\n"
     )
 
 

@@ -31,16 +31,21 @@ def environment(name: str, *, max_steps: int | None = None, universe: int = 0) -
     raise unknown_name("environment", name, ENVIRONMENTS)
 
 
-def agent(name: str, model: str | None) -> Agent:
+def agent(name: str, model: str | None, fallback: str | None = None) -> Agent:
     """Return the agent of a name.
 
-    Without a procedure the replay agent has nothing to replay; its no-memory arm is the random agent.
+    Args:
+        name: One of `AGENTS`.
+        model: The chat model of the agent `llm`.
+        fallback: The agent that goes on where the agent `replay` has no procedure that applies.
 
     Raises:
         InputError: if there is no such agent, or it needs a chat model and none is named.
     """
+    if fallback is not None and name != "replay":
+        raise InputError(f"only the agent 'replay' hands over to a fallback, not {name!r}")
     if name == "replay":
-        return ReplayAgent()
+        return ReplayAgent(None if fallback is None else agent(fallback, model))
     if name == "random":
         return RandomAgent()
     if name == "llm":

@@ -38,6 +38,9 @@ class Settings:
     env: str
     agent: str
     model: str | None = None
+    fallback: str | None = None
+    """The agent that a replay agent hands over to; None ends the episode there."""
+
     embedder: str = "hash"
     splits: tuple[Split, ...] = ("test",)
     episodes: int = 60
@@ -110,7 +113,7 @@ class Study:
             for arm in self.arms
             if (arm, task.id, task.split, self.settings.seed) not in done
         ]
-        chosen = agent(self.settings.agent, self.settings.model)
+        chosen = agent(self.settings.agent, self.settings.model, self.settings.fallback)
         memories = {str(key): self._memory(path, key) for key in KEYS}
 
         def work(env: TextEnv, job: tuple[str, Task]) -> None:
@@ -210,7 +213,7 @@ class Study:
 
 
 def _of_arm(chosen: Agent, arm: str) -> Agent:
-    """The agent of an arm: a replay agent with nothing to replay is the random agent."""
+    """The agent of an arm: without memory, a replay agent that has no fallback acts at random."""
     return RandomAgent() if arm == "none" and chosen.name == "replay" else chosen
 
 

@@ -77,9 +77,8 @@ def read(
 
 def parse_memp(value: Any) -> Trajectory:
     """A `Trajectory`: {"task", "steps": [{"action", "observation"}], "reward"}, and its optional fields."""
-    if isinstance(value, dict) and isinstance(value.get("steps"), list):
-        value = value | {"steps": tuple(value["steps"])}  # a list is JSON's only sequence
-    return Trajectory.model_validate(value, strict=True)
+    # Back to JSON: only there do pydantic's strict types take a list for a tuple.
+    return Trajectory.model_validate_json(json.dumps(value), strict=True)
 
 
 def parse_alfworld(value: Any) -> Trajectory:
@@ -153,7 +152,9 @@ def _json(line: bytes | str) -> Any:
     """Return the value of a line of strict JSON, or raise `ValueError`."""
     try:
         text = line.decode() if isinstance(line, bytes) else line
-        value = json.loads(text, parse_constant=_no_constant, object_pairs_hook=_no_duplicates)
+        value = json.loads(
+            text, parse_int=_integer, parse_constant=_no_constant, object_pairs_hook=_no_duplicates
+        )
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeDecodeError as error:
         raise ValueError(f"not UTF-8: byte {error.start + 1} is {line[error.start]:#04x}") from None
@@ -164,6 +165,13 @@ def _json(line: bytes | str) -> Any:
     except json.JSONDecodeError as error:
         raise ValueError(f"not JSON: {error.msg} at character {error.colno}") from None
     return value
+
+
+def _integer(digits: str) -> int:
+    try:
+        return int(digits)
+    except ValueError:  # Python's own limit, with words about Python
+        raise ValueError(f"a number of {len(digits)} digits, which is too many") from None
 
 
 def _no_constant(name: str) -> None:

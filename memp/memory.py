@@ -98,10 +98,9 @@ class ProceduralMemory:
         Updater(update, Builder(build, model), model, success_at=success_at, concurrency=concurrency)
         store = open_store(path, create=create)
         try:
-            spec = embedder or store.setting("embedder_spec") or "hash"
-            memory = cls(
+            return cls(
                 store,
-                embedder=embedder_of(spec),
+                embedder=embedder_of(embedder or store.setting("embedder") or "hash"),
                 chat=model,
                 build=build,
                 key=key,
@@ -110,12 +109,9 @@ class ProceduralMemory:
                 concurrency=concurrency,
                 seed=seed,
             )
-            if isinstance(spec, str) and store.setting("embedder_spec") is None:
-                store.set("embedder_spec", spec)
         except BaseException:
             store.close()
             raise
-        return memory
 
     def update(self, trajectories: Iterable[Trajectory]) -> MemoryUpdate:
         """Learn from episodes, in one transaction.
@@ -338,8 +334,6 @@ def reembed(path: str | Path, embedder: str | Embedder) -> int:
         with store.transaction():
             store.drop_keys()
             store.set("embedder", chosen.name)
-            if isinstance(embedder, str):
-                store.set("embedder_spec", embedder)
             memory = ProceduralMemory(store, embedder=chosen)
             memory._index_missing()
             return memory.stats().procedures

@@ -88,8 +88,8 @@ def alike(reply: str, expected: str) -> bool:
 def nearest(action: str, expected: str, admissible: Sequence[str]) -> str | None:
     """Return the admissible action that comes nearest to `action`, or None if none comes near.
 
-    The words that count are those the reply repeated: after `go to kitchen`, "You move to the kitchen."
-    repeats the place and not the verb, so `teleport to kitchen` comes near and `go to hallway` does not.
+    The words that count are those the reply repeated: to `focus on thermometer in inventory` it was "You focus
+    on the thermometer.", so `focus on thermometer` comes near and `focus on inventory` does not.
 
     Args:
         action: What cannot be done as it stands.

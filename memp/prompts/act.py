@@ -27,7 +27,7 @@ TURN = Template("""\
 $observation
 Possible actions: $actions""")
 
-_ACTION = re.compile(r"^\W*action\W*:\s*[`*\"']*(\S.*?)[`*\"']*\s*$", re.MULTILINE | re.IGNORECASE)
+_ACTION = re.compile(r"^\W*action\W*:[\s`*\"']*(\S.*?)[\s`*\"']*$", re.MULTILINE | re.IGNORECASE)
 
 
 def turn(observation: str, admissible: Sequence[str]) -> str:

@@ -115,7 +115,11 @@ class ProcedureStore(ABC):
 
     @abstractmethod
     def retire(self, procedure_id: str, reason: str, now: datetime) -> None:
-        """Take a procedure out of use and leave a tombstone; its history stays."""
+        """Take a procedure out of use and leave a tombstone; its history stays.
+
+        Raises:
+            NotFound: if there is no such procedure in use.
+        """
 
     @abstractmethod
     def tombstones(self, procedure_id: str | None = None) -> Sequence[Tombstone]:
@@ -136,6 +140,7 @@ class ProcedureStore(ABC):
             vectors: Unit rows, shape (len(texts), d).
 
         Raises:
+            NotFound: if there is no such procedure in use.
             SpaceMismatch: if d differs from the keys already stored.
         """
 

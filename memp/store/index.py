@@ -46,7 +46,7 @@ class KeyIndex:
     def extend(self, rows: NDArray[np.int64], vectors: FloatMatrix) -> None:
         """Add keys, shape (m, d)."""
         held, total = len(self._rows), len(self._rows) + len(rows)
-        if self._matrix.shape[1] < total:
+        if self._matrix.shape[1] < total or len(self._matrix) != vectors.shape[1]:  # or another space
             grown = np.empty((vectors.shape[1], max(total, 2 * held, 64)), dtype=np.float32)
             grown[:, :held] = self._matrix[:, :held] if held else 0
             self._matrix = grown
@@ -78,7 +78,7 @@ class KeyIndex:
                 "re-embed the memory with `memp reembed`"
             )
         scores = np.round(self._scores(queries), DIGITS).clip(-1, 1)
-        hidden = [position for source in exclude for position in self._of_source.get(source, ())]
+        hidden = [position for source in set(exclude) for position in self._of_source.get(source, ())]
         scores[hidden] = -np.inf
         k = min(k, len(scores) - len(hidden))
         if k <= 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import threading
 import time
@@ -41,7 +42,7 @@ class SQLiteStore(ProcedureStore):
         self._path = str(path)
         self._lock = threading.RLock()
         self._indexes: dict[str, tuple[object, KeyIndex]] = {}
-        self._writes = 0
+        self._undone = 0
         if self._path != ":memory:":
             self._check_path(create)
         try:
@@ -66,7 +67,7 @@ class SQLiteStore(ProcedureStore):
     def version(self) -> object:
         """Changes with every write, of this process or another."""
         with self._translated() as db:
-            return db.execute("PRAGMA data_version").fetchone()[0], self._writes
+            return db.execute("PRAGMA data_version").fetchone()[0], db.total_changes, self._undone
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -83,9 +84,8 @@ class SQLiteStore(ProcedureStore):
                 if db.in_transaction:  # a full disk rolls back by itself
                     db.execute("ROLLBACK")
                 self._indexes.clear()  # row numbers that were rolled back are given again
+                self._undone += 1
                 raise
-            finally:
-                self._writes += 1
 
     def close(self) -> None:
         """Close the file."""
@@ -181,16 +181,12 @@ class SQLiteStore(ProcedureStore):
     def retire(self, procedure_id: str, reason: str, now: datetime) -> None:
         """Take a procedure out of use."""
         with self.transaction(), self._translated() as db:
-            row = db.execute(
-                "SELECT source FROM procedures WHERE id = ? AND retired = 0", (procedure_id,)
-            ).fetchone()
-            if row is None:
-                raise NotFound(f"there is no procedure {procedure_id!r} in use in {self._path}")
+            source = self._source(procedure_id)
             db.execute("UPDATE procedures SET retired = 1 WHERE id = ?", (procedure_id,))
             db.execute("DELETE FROM keys WHERE id = ?", (procedure_id,))
             db.execute(
                 "INSERT INTO tombstones (id, source, reason, retired) VALUES (?, ?, ?, ?)",
-                (procedure_id, row[0], reason, now.isoformat()),
+                (procedure_id, source, reason, now.isoformat()),
             )
 
     def tombstones(self, procedure_id: str | None = None) -> Sequence[Tombstone]:
@@ -215,6 +211,7 @@ class SQLiteStore(ProcedureStore):
     def index(self, procedure_id: str, kind: str, texts: Sequence[str], vectors: FloatMatrix) -> None:
         """Store the keys of one procedure."""
         with self.transaction(), self._translated() as db:
+            self._source(procedure_id)
             dims = self.setting("dims")
             if dims is None:
                 self.set("dims", str(vectors.shape[1]))
@@ -242,7 +239,7 @@ class SQLiteStore(ProcedureStore):
         self, kind: str, queries: FloatMatrix, *, k: int, exclude: Collection[str] = ()
     ) -> Sequence[Match]:
         """Rank the procedures in use."""
-        with self._lock:
+        with self._snapshot():
             ranked = self._index(kind).top(queries, k, exclude)
             found = self._load([procedure_id for procedure_id, _ in ranked])
         return [Match(procedure=found[procedure_id], score=score) for procedure_id, score in ranked]
@@ -281,13 +278,16 @@ class SQLiteStore(ProcedureStore):
 
     def _check_path(self, create: bool) -> None:
         path = Path(self._path)
-        if path.is_dir():
-            raise StoreError(f"{self._path} is a folder; give the path of a file")
-        if not path.exists():
-            if not create:
-                raise StoreError(f"there is no memory at {self._path}; `memp build` makes one")
-            if not path.parent.is_dir():
-                raise StoreError(f"the folder {path.parent} does not exist; create it first")
+        try:
+            if path.is_dir():
+                raise StoreError(f"{self._path} is a folder; give the path of a file")
+            if not path.exists():
+                if not create:
+                    raise StoreError(f"there is no memory at {self._path}; `memp build` makes one")
+                if not path.parent.is_dir():
+                    raise StoreError(f"the folder {path.parent} does not exist; create it first")
+        except (OSError, ValueError) as error:  # a name too long, a folder that is closed to us, a NUL
+            raise StoreError(f"{self._path!r} cannot be opened: {error}") from error
 
     def _prepare(self, db: sqlite3.Connection) -> None:
         """Check that the file is a memory, and bring its schema up to date."""
@@ -325,7 +325,7 @@ class SQLiteStore(ProcedureStore):
 
     def _index(self, kind: str) -> KeyIndex:
         """Return the keys of one kind, as they stand in the file."""
-        with self._translated() as db:
+        with self._snapshot() as db:
             version = self.version
             held_version, index = self._indexes.get(kind, (None, KeyIndex()))
             if held_version == version:
@@ -348,9 +348,19 @@ class SQLiteStore(ProcedureStore):
             self._indexes[kind] = (version, index)
             return index
 
+    def _source(self, procedure_id: str) -> str:
+        """Return the source of a procedure in use, or raise `NotFound`."""
+        with self._translated() as db:
+            row = db.execute(
+                "SELECT source FROM procedures WHERE id = ? AND retired = 0", (procedure_id,)
+            ).fetchone()
+        if row is None:
+            raise NotFound(f"there is no procedure {procedure_id!r} in use in {self._path}")
+        return str(row[0])
+
     def _load(self, ids: Sequence[str]) -> dict[str, Procedure]:
-        marks = ", ".join("?" * len(ids))
-        return {found.id: found for found in self._select(f"retired = 0 AND procedures.id IN ({marks})", ids)}
+        listed = "retired = 0 AND procedures.id IN (SELECT value FROM json_each(?))"
+        return {found.id: found for found in self._select(listed, (json.dumps(ids),))}
 
     def _select(self, condition: str, values: Sequence[str]) -> list[Procedure]:
         # `condition` is one of the literals above, with a mark for every value
@@ -361,6 +371,19 @@ class SQLiteStore(ProcedureStore):
                 values,
             ).fetchall()
         return [_procedure(*row) for row in rows]
+
+    @contextmanager
+    def _snapshot(self) -> Iterator[sqlite3.Connection]:
+        """Hold one state of the file for several reads, whatever other processes write meanwhile."""
+        with self._translated() as db:
+            if db.in_transaction:
+                yield db
+                return
+            db.execute("BEGIN")
+            try:
+                yield db
+            finally:
+                db.execute("ROLLBACK")
 
     @contextmanager
     def _translated(self) -> Iterator[sqlite3.Connection]:
