@@ -17,7 +17,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from evals.report import cells, write
+from evals.report import NOTE, cells, write
 from evals.settings import AGENTS, ENVIRONMENTS
 from evals.study import Settings, Study
 from memp.errors import MempError
@@ -94,9 +94,7 @@ def retrieve(out: Path | None, concurrency: int, **options: object) -> None:
     for line in body:
         table.add_row(*line)
     Console(width=max(console.width, 132)).print(table)
-    console.print(
-        f"Means with 95 % intervals over tasks; {time.monotonic() - began:.0f} s; everything is in {out}"
-    )
+    click.echo(f"{NOTE} {time.monotonic() - began:.0f} s; everything is in {out}")
 
 
 if __name__ == "__main__":

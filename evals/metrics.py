@@ -36,9 +36,11 @@ def bootstrap(values: ArrayLike, clusters: Sequence[str], *, seed: int = 0) -> E
     """
     data = np.asarray(values, dtype=np.float64)
     names, member = np.unique(np.asarray(clusters), return_inverse=True)
-    sums = np.bincount(member, weights=data)
+    origin = data[0]  # differences to it are exactly 0 for constant data, so that their interval has no width
+    sums = np.bincount(member, weights=data - origin)
     sizes = np.bincount(member)
     drawn = np.random.default_rng(seed).integers(len(names), size=(RESAMPLES, len(names)))
     means = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
-    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Estimate(float(data.mean()), float(low), float(high), len(data))
+    low, high = origin + np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    mean = origin + (data - origin).mean()
+    return Estimate(float(mean), float(min(low, mean)), float(max(high, mean)), len(data))

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from evals.metrics import Estimate, bootstrap
 from evals.rows import Row
+from memp.errors import MissingExtra
+
+log = logging.getLogger(__name__)
 
 BASELINE = "none"
 
@@ -16,6 +20,12 @@ METRICS = ("success", "reward", "steps", "tokens_in", "tokens_out")
 
 # Okabe and Ito's colours, told apart also by colour-blind readers
 COLOURS = ("#999999", "#E69F00", "#0072B2", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
+
+
+NOTE = (
+    "Means with 95 % bootstrap intervals over tasks. `over none`: paired difference of the score to no memory;"
+    " `ns`: its interval includes 0, so no difference was shown."
+)
 
 
 class Line(NamedTuple):
@@ -135,17 +145,14 @@ def _markdown(lines: Sequence[Line], rows: Sequence[Row], manifest: dict[str, An
         f"{name} {manifest[name]}" for name in ("env_name", "agent", "model", "k", "train", "seed", "commit")
     )
     text = "\n".join("| " + " | ".join(row) + " |" for row in table)
-    return (
-        f"# {manifest['study']}: {ran}\n\n{text}\n\n"
-        "Means with 95 % bootstrap intervals over tasks. `over none`: paired difference of the score to no memory;"
-        " `ns`: its interval includes 0.\n"
-    )
+    return f"# {manifest['study']}: {ran}\n\n{text}\n\n{NOTE}\n"
 
 
 def _plot(path: Path, lines: Sequence[Line], manifest: dict[str, Any]) -> None:
     try:
         import matplotlib as mpl
     except ImportError:
+        log.warning("no plot: %s", MissingExtra("matplotlib", "plots"))
         return
     mpl.use("Agg")
     from matplotlib import pyplot as plt

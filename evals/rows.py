@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from pydantic import ValidationError
 
 from memp.errors import InputError
 from memp.trajectory import Record
 from tasks.base import Split
+
+R = TypeVar("R", bound=Record)
 
 
 class Row(Record):
@@ -38,35 +42,39 @@ class Row(Record):
         return self.arm, self.task, self.split, self.seed
 
 
-class Rows:
-    """The rows of one study, in a file of JSON lines. A line that a kill cut short is dropped and run again."""
+class Lines(Generic[R]):
+    """Records in a file of JSON lines, appended by several threads and read back.
 
-    def __init__(self, path: Path) -> None:
+    A line that a kill cut short is dropped: its episode is run again.
+    """
+
+    def __init__(self, path: Path, kind: type[R]) -> None:
         """Read what is there.
 
         Raises:
-            InputError: if a line other than a last one cut short is no row.
+            InputError: if a line other than a last one cut short is no record of this kind.
         """
         self._path = path
         self._lock = threading.Lock()
-        self.rows: list[Row] = []
-        kept = b""
-        for number, line in enumerate(
-            path.read_bytes().splitlines(keepends=True) if path.exists() else [], 1
-        ):
+        self._held: list[R] = []
+        whole, _, cut = (path.read_bytes() if path.exists() else b"").rpartition(b"\n")
+        for number, line in enumerate(whole.split(b"\n") if whole else (), 1):
             try:
-                row = Row.model_validate_json(line)
+                self._held.append(kind.model_validate_json(line))
             except ValidationError as error:
-                if line.endswith(b"\n"):
-                    raise InputError(f"{path} line {number} is no episode: {error}") from error
-                break
-            self.rows.append(row)
-            kept += line if line.endswith(b"\n") else line + b"\n"
-        if path.exists() and kept != path.read_bytes():
-            path.write_bytes(kept)
+                raise InputError(f"{path} line {number} is no {kind.__name__.lower()}: {error}") from error
+        if cut:
+            with path.open("r+b") as file:
+                file.truncate(path.stat().st_size - len(cut))
 
-    def add(self, row: Row) -> None:
-        """Append a row; it is on disk when this returns."""
+    @property
+    def held(self) -> Sequence[R]:
+        """All records, in the order of the file."""
+        with self._lock:
+            return tuple(self._held)
+
+    def add(self, record: R) -> None:
+        """Append a record; the file has it when this returns."""
         with self._lock, self._path.open("a", encoding="utf-8") as file:
-            file.write(row.model_dump_json() + "\n")
-            self.rows.append(row)
+            file.write(record.model_dump_json() + "\n")
+            self._held.append(record)

@@ -60,10 +60,15 @@ def sample(env: TextEnv, split: Split, count: int) -> list[Task]:
     """Take about `count` tasks of a split: as many of each kind, spread evenly over the kind's tasks.
 
     At least one of each kind is taken, so that no kind is left out of a table.
+
+    Raises:
+        InputError: if the split has no tasks.
     """
     kinds: dict[str, list[Task]] = {}
     for task in env.tasks(split):
         kinds.setdefault(task.kind, []).append(task)
+    if not kinds:
+        raise InputError(f"{env.name} has no tasks in the split {split!r}")
     each = max(1, round(count / len(kinds)))
     return [task for tasks in kinds.values() for task in spread(tasks, each)]
 

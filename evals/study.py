@@ -13,12 +13,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from evals.rows import Row, Rows
+from evals.rows import Lines, Row
 from evals.runner import for_each, run_episode
 from evals.settings import agent, environment, sample
 from memp.agents import Agent, RandomAgent
-from memp.errors import InputError, MempError
-from memp.formats import read
+from memp.errors import InputError
 from memp.memory import ProceduralMemory
 from memp.procedure import Match
 from memp.prompts import act, distil, facts, reflect
@@ -27,7 +26,12 @@ from memp.trajectory import Trajectory
 from tasks.base import Split, Task, TextEnv, expert_trajectory
 
 Progress = Callable[[str, int, int, float], None]
-"""Told of `stage, done, total, success so far`, as a study goes on."""
+"""Told of `stage, done, total, mean reward so far`, as a study goes on."""
+
+MANIFEST = "manifest.json"
+
+EXPERT_STEPS = 1000
+"""Step budget of the experts whose trajectories fill the memory: none of them is to be cut short."""
 
 
 @dataclass(frozen=True)
@@ -80,40 +84,39 @@ class Study:
             InputError: if `out` holds another study, or a test task is in the memory.
             MempError: if the environment or a model failed; what had ended stays, and `run` goes on there.
         """
-        self.out.mkdir(parents=True, exist_ok=True)
+        chosen = agent(self.settings.agent, self.settings.model, self.settings.fallback)
         open_env = environment(self.settings.env, max_steps=self.settings.max_steps)
         with closing(open_env()) as env:
             train = sample(env, "train", self.settings.train)
-            test = [
-                task for split in self.settings.splits for task in sample(env, split, self.settings.episodes)
-            ]
+            splits = dict.fromkeys(self.settings.splits)
+            test = [task for split in splits for task in sample(env, split, self.settings.episodes)]
+            self._refuse_leak(train, test)
             self._claim(env, train, test)
-        self._refuse_leak(train, test)
-        rows = Rows(self.out / "episodes.jsonl")
-        trajectories = self._experts(train, open_env)
+        rows = Lines(self.out / "episodes.jsonl", Row)
         path = self.out / "memory.db"
-        with ProceduralMemory.open(path, embedder=self.settings.embedder, update="vanilla") as memory:
-            memory.update(trajectories)
-            digest = memory.digest()
-        self._episodes(rows, test, path, open_env)
+        self._freeze(self._build(path, self._experts(train)))
+        self._episodes(rows, test, chosen, path, open_env)
         with ProceduralMemory.open(path) as memory:
-            if memory.digest() != digest:
-                raise MempError("the memory changed during the study, though it is frozen; run it anew")
-        self._note(memory_digest=digest)
-        return rows.rows
+            self._freeze(memory.digest())
+        return list(rows.held)
 
     def _episodes(
-        self, rows: Rows, test: Sequence[Task], path: Path, open_env: Callable[[], TextEnv]
+        self,
+        rows: Lines[Row],
+        test: Sequence[Task],
+        chosen: Agent,
+        path: Path,
+        open_env: Callable[[], TextEnv],
     ) -> None:
         """Run every episode that has no row yet, arms side by side so that an early look compares them."""
-        done = {row.key for row in rows.rows}
+        done = {row.key for row in rows.held}
         jobs = [
             (arm, task)
             for task in test
             for arm in self.arms
             if (arm, task.id, task.split, self.settings.seed) not in done
         ]
-        chosen = agent(self.settings.agent, self.settings.model, self.settings.fallback)
+        self._tell("episodes", rows, len(done) + len(jobs))
         memories = {str(key): self._memory(path, key) for key in KEYS}
 
         def work(env: TextEnv, job: tuple[str, Task]) -> None:
@@ -136,8 +139,7 @@ class Study:
                     **outcome._asdict(),
                 )
             )
-            rewards = [row.reward for row in rows.rows]
-            self.progress("episodes", len(rows.rows), len(done) + len(jobs), sum(rewards) / len(rewards))
+            self._tell("episodes", rows, len(done) + len(jobs))
 
         try:
             for_each(jobs, work, open_env, workers=self.workers)
@@ -151,23 +153,46 @@ class Study:
             path, chat=chat, embedder=self.settings.embedder, key=key, seed=self.settings.seed
         )
 
-    def _experts(self, train: Sequence[Task], open_env: Callable[[], TextEnv]) -> list[Trajectory]:
+    def _experts(self, train: Sequence[Task]) -> list[Trajectory]:
         """The expert trajectories of the training tasks, kept as JSON lines so that they are made once."""
-        path = self.out / "trajectories.jsonl"
-        held = {found.task_id: found for found in read(path).trajectories} if path.exists() else {}
-        missing = [task for task in train if task.id not in held]
-        with path.open("a", encoding="utf-8") as file:
+        open_env = environment(self.settings.env, max_steps=EXPERT_STEPS)
+        lines = Lines(self.out / "trajectories.jsonl", Trajectory)
+        done = {found.task_id for found in lines.held}
 
-            def work(env: TextEnv, task: Task) -> None:
-                found = expert_trajectory(env, task.id)
-                file.write(found.model_dump_json() + "\n")
-                file.flush()
-                held[task.id] = found
-                rewards = [known.reward for known in held.values()]
-                self.progress("memory", len(held), len(train), sum(rewards) / len(rewards))
+        def work(env: TextEnv, task: Task) -> None:
+            lines.add(expert_trajectory(env, task.id))
+            self._tell("memory", lines, len(train))
 
-            for_each(missing, work, open_env, workers=self.workers)
-        return [held[task.id] for task in train]
+        self._tell("memory", lines, len(train))
+        for_each([task for task in train if task.id not in done], work, open_env, workers=self.workers)
+        experts = {found.task_id: found for found in lines.held}
+        return [experts[task.id] for task in train]
+
+    def _tell(self, stage: str, lines: Lines[Row] | Lines[Trajectory], total: int) -> None:
+        rewards = [record.reward for record in lines.held]
+        self.progress(stage, len(rewards), total, sum(rewards) / len(rewards) if rewards else 0.0)
+
+    def _build(self, path: Path, trajectories: Sequence[Trajectory]) -> str:
+        """Build the memory, or what is missing of it; returns its digest."""
+        with ProceduralMemory.open(path, embedder=self.settings.embedder, update="vanilla") as memory:
+            memory.update(trajectories)
+            foreign = {procedure.source for procedure in memory.procedures()}
+            foreign -= {trajectory.source for trajectory in trajectories}
+            if foreign:
+                raise InputError(
+                    f"{path} holds a procedure of {min(foreign)!r}, no training task of this study;"
+                    " give another --out"
+                )
+            return memory.digest()
+
+    def _freeze(self, digest: str) -> None:
+        """Note the digest of the memory, or check that it is still the one noted."""
+        manifest = _read_manifest(self.out)
+        if manifest.setdefault("memory_digest", digest) != digest:
+            raise InputError(
+                f"the memory in {self.out} is not the one this study began with; give another --out"
+            )
+        _write_manifest(self.out, manifest)
 
     def _refuse_leak(self, train: Sequence[Task], test: Sequence[Task]) -> None:
         leaked = {task.id for task in train} & {task.id for task in test}
@@ -191,9 +216,12 @@ class Study:
             manifest["memory"] = {
                 name: value for name, value in memory.describe().items() if name in ("embedder", "facts")
             }
-        path = self.out / "manifest.json"
-        if path.exists():
-            begun = json.loads(path.read_text())
+        try:
+            self.out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{self.out} cannot hold the results: {error}") from error
+        if (self.out / MANIFEST).exists():
+            begun = _read_manifest(self.out)
             differs = [
                 name
                 for name in manifest
@@ -205,11 +233,24 @@ class Study:
                     f"{self.out} holds another study: it differs in {', '.join(differs)}; give another --out"
                 )
             return
-        path.write_text(json.dumps(manifest, indent=2) + "\n")
+        _write_manifest(self.out, manifest)
 
-    def _note(self, **facts_of_run: str) -> None:
-        path = self.out / "manifest.json"
-        path.write_text(json.dumps({**json.loads(path.read_text()), **facts_of_run}, indent=2) + "\n")
+
+def _read_manifest(out: Path) -> dict[str, Any]:
+    try:
+        manifest = json.loads((out / MANIFEST).read_text())
+    except ValueError as error:
+        raise InputError(f"{out / MANIFEST} is no manifest: {error}; give another --out") from error
+    if not isinstance(manifest, dict):
+        raise InputError(f"{out / MANIFEST} is no manifest; give another --out")
+    return manifest
+
+
+def _write_manifest(out: Path, manifest: dict[str, Any]) -> None:
+    """Write it all or not at all, whenever a kill comes."""
+    fresh = out / f"{MANIFEST}.new"
+    fresh.write_text(json.dumps(manifest, indent=2) + "\n")
+    fresh.replace(out / MANIFEST)
 
 
 def _of_arm(chosen: Agent, arm: str) -> Agent:
@@ -222,13 +263,13 @@ def _digest(names: Sequence[str]) -> str:
 
 
 def _commit() -> str:
-    found = subprocess.run(
-        ["git", "describe", "--always", "--dirty"],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command = ["git", "describe", "--always", "--dirty"]
+    try:
+        found = subprocess.run(
+            command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+        )
+    except OSError:  # no git on this machine
+        return "unknown"
     return found.stdout.strip() or "unknown"
 
 

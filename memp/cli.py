@@ -7,16 +7,16 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any, ParamSpec
+from typing import Any, ParamSpec
 
 import click
 from rich.console import Console
 from rich.table import Table
 
-from memp import guidance
+from memp import __version__, guidance
 from memp.build import GRANULARITIES
 from memp.errors import MempError
-from memp.formats import FORMATS, read
+from memp.formats import FORMATS, Source, read
 from memp.memory import ProceduralMemory, reembed
 from memp.procedure import Procedure
 from memp.retrieve import KEYS
@@ -33,14 +33,31 @@ def _options(*names: str) -> Callable[[Callable[P, None]], Callable[P, None]]:
             "--embedder", help="hash, sentence-transformers:NAME or openai:MODEL [default: the memory's own]."
         ),
         "build": click.option(
-            "--build", default="trajectory", show_default=True, help=" | ".join(GRANULARITIES)
+            "--build",
+            default="trajectory",
+            show_default=True,
+            help=f"What a procedure keeps: {' | '.join(GRANULARITIES)}.",
         ),
-        "key": click.option("--key", default="query", show_default=True, help=" | ".join(KEYS)),
+        "key": click.option(
+            "--key",
+            default="query",
+            show_default=True,
+            help=f"What procedures are found by: {' | '.join(KEYS)}.",
+        ),
         "update": click.option(
-            "--update", default="validation", show_default=True, help=" | ".join(POLICIES)
+            "--update",
+            default="validation",
+            show_default=True,
+            help=f"What is learned from: {' | '.join(POLICIES)}.",
+        ),
+        "success_at": click.option(
+            "--success-at", default=1.0, show_default=True, help="Reward from which an episode is a success."
         ),
         "concurrency": click.option(
             "--concurrency", default=1, show_default=True, help="Calls of the chat model at once."
+        ),
+        "seed": click.option(
+            "--seed", default=0, show_default=True, help="Decides what --key random samples."
         ),
     }
 
@@ -61,35 +78,38 @@ def _says_errors(command: Callable[P, None]) -> Callable[P, None]:
             command(*args, **kwargs)
         except MempError as error:
             raise click.ClickException(str(error)) from error
+        except UnicodeEncodeError as error:  # the shell passes on bytes of any kind
+            raise click.ClickException(f"{error.object!r} is not UTF-8") from error
 
     return wrapped
 
 
 @click.group()
-@click.version_option(package_name="memp")
+@click.version_option(__version__, prog_name="memp")
 def main() -> None:
     """Procedural memory for LLM agents: MEMORY is one SQLite file."""
 
 
 @main.command()
 @click.argument("memory")
-@click.argument("trajectories", type=click.File("rb"))
+@click.argument("trajectories")
 @click.option("--format", "form", default="memp", show_default=True, help=" | ".join(FORMATS))
 @click.option("--skip-bad", is_flag=True, help="Keep the good lines and say how many were bad.")
-@_options("chat", "embedder", "build", "key", "update", "concurrency")
+@_options("chat", "embedder", "build", "key", "update", "success_at", "concurrency")
 @_says_errors
-def build(memory: str, trajectories: IO[bytes], form: str, skip_bad: bool, **options: Any) -> None:
-    """Add TRAJECTORIES (JSON lines; - is standard input) to MEMORY, making it where there is none."""
-    found = read(trajectories, form, skip_bad=skip_bad)
+def build(memory: str, trajectories: str, form: str, skip_bad: bool, **options: Any) -> None:
+    """Add TRAJECTORIES (JSON lines; - is standard input) to MEMORY, making it where there is none.
+
+    What could not be built is kept in quarantine. The exit status is 1 if that is all that came of it.
+    """
+    source: Source = sys.stdin if trajectories == "-" else trajectories
+    found = read(source, form, skip_bad=skip_bad)
     for bad in found.bad:
         click.echo(f"line {bad.line} skipped: {bad.reason}", err=True)
-    with ProceduralMemory.open(memory, **options) as opened:
-        result = opened.update(found.trajectories)
-    click.echo(_said(result))
-    for change in result.skipped:
-        click.echo(f"skipped {change.task!r}: {change.reason}", err=True)
     if found.bad:
         click.echo(f"{len(found.bad)} bad lines skipped, {len(found.trajectories)} kept", err=True)
+    with ProceduralMemory.open(memory, **options) as opened:
+        _learn(opened, lambda: opened.update(found.trajectories))
 
 
 @main.command()
@@ -97,7 +117,7 @@ def build(memory: str, trajectories: IO[bytes], form: str, skip_bad: bool, **opt
 @click.argument("task")
 @click.option("-k", default=5, show_default=True, help="How many procedures to print.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
-@_options("chat", "embedder", "key")
+@_options("chat", "embedder", "key", "seed")
 @_says_errors
 def search(memory: str, task: str, k: int, as_json: bool, **options: Any) -> None:
     """Print the procedures in MEMORY that fit TASK, best first."""
@@ -162,16 +182,20 @@ def stats(memory: str, as_json: bool) -> None:
 @click.argument("ids", nargs=-1)
 @click.option("--reward", type=float, help="For unfinished episodes: how they ended, from 0 to 1.")
 @click.option("--list", "only_list", is_flag=True, help="Only list what is in quarantine.")
-@_options("chat", "build", "key", "update", "concurrency")
+@_options("chat", "build", "key", "update", "success_at", "concurrency")
 @_says_errors
 def retry(memory: str, ids: tuple[str, ...], reward: float | None, only_list: bool, **options: Any) -> None:
-    """Try again what MEMORY has in quarantine: IDS, or all but unfinished episodes."""
+    """Try again what MEMORY has in quarantine: IDS, or all but unfinished episodes.
+
+    Options are not remembered: give the --chat and --build that it is to be built with. The exit status is 1
+    if all of it failed again.
+    """
     with ProceduralMemory.open(memory, create=False, **options) as opened:
         if only_list:
             for item in opened.quarantine():
                 click.echo(f"{item.id} {item.kind} {item.added:%Y-%m-%d %H:%M}: {item.reason}")
             return
-        click.echo(_said(opened.retry(*ids, reward=reward)))
+        _learn(opened, lambda: opened.retry(*ids, reward=reward))
 
 
 @main.command()
@@ -192,6 +216,25 @@ def rollback(memory: str, id: str, revision: int) -> None:  # noqa: A002
 def reembed_command(memory: Path, embedder: str) -> None:
     """Make all vectors of MEMORY anew with another embedder."""
     click.echo(f"{reembed(memory, embedder)} procedures re-embedded with {embedder}")
+
+
+def _learn(opened: ProceduralMemory, update: Callable[[], MemoryUpdate]) -> None:
+    """Update a memory, say what came of it, and fail where all that came of it was quarantine."""
+    before = {item.id for item in opened.quarantine()}
+    result = update()
+    failed = [item for item in opened.quarantine() if item.id not in before and item.kind != "unfinished"]
+    click.echo(_said(result))
+    for change in result.skipped:
+        click.echo(f"skipped {change.task!r}: {change.reason}", err=True)
+    if not failed:
+        return
+    click.echo(
+        f"{len(failed)} failed and are kept in quarantine; the last: {failed[-1].reason}\n"
+        f"`memp retry {opened.store.name}` with the same options tries again",
+        err=True,
+    )
+    if not (result.added or result.revised):
+        raise click.exceptions.Exit(1)
 
 
 def _list(opened: ProceduralMemory, *, as_json: bool) -> None:
@@ -229,8 +272,9 @@ def _said(result: MemoryUpdate) -> str:
 
 
 def _console() -> Console:
-    """Wide where the output is no terminal, so that nothing is cut off in a pipe."""
-    return Console(width=None if sys.stdout.isatty() else 200, highlight=False)
+    """Wide where the output is no terminal, so that nothing is cut off in a pipe; a task is no markup."""
+    width = None if sys.stdout.isatty() else 200
+    return Console(width=width, highlight=False, markup=False, emoji=False)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections.abc import Callable, Sequence
 from types import TracebackType
@@ -18,8 +19,11 @@ from memp.update import MemoryUpdate
 class Episode:
     """What an agent is told before it acts, and what it lived through; `ProceduralMemory.episode` makes one.
 
-    Leaving the `with` block after `finish` updates the memory. Leaving it without, also by an exception,
-    keeps what was recorded as an unfinished trajectory in the memory's quarantine.
+    Leaving the `with` block after `finish` updates the memory. Leaving it without, or by an exception, keeps
+    what was recorded as an unfinished trajectory in the memory's quarantine.
+
+    Raises:
+        InputError: if the task is blank, or a text is too long.
     """
 
     def __init__(
@@ -31,7 +35,6 @@ class Episode:
         task_id: str = "",
         start: str = "",
     ) -> None:
-        self.task = task
         self.matches = tuple(matches)
         """The procedures retrieved, best first."""
 
@@ -42,26 +45,40 @@ class Episode:
         self.update: MemoryUpdate | None = None
         """What the memory made of it; None before the block is left."""
 
+        try:
+            self._begun = Trajectory(
+                task=task,
+                steps=(),
+                reward=0,
+                start=start,
+                task_id=task_id,
+                episode_id=uuid.uuid4().hex,
+                shown=tuple(match.procedure.id for match in self.matches),
+                finished=False,
+            )
+        except ValidationError as error:
+            raise InputError(f"the episode cannot begin: {_first(error)}") from error
         self._update = update
-        self._task_id = task_id
-        self._start = start
-        self._id = uuid.uuid4().hex
         self._steps: list[Step] = []
         self._reward: float | None = None
+        self._broken = False
+
+    @property
+    def task(self) -> str:
+        """What the agent is asked for."""
+        return self._begun.task
 
     def record(self, action: str, observation: str) -> None:
         """Record one step.
 
         Raises:
-            InputError: if the action is empty, or a text is too long to be an observation.
+            InputError: if the action is empty, or a text is too long to be an observation; what was recorded
+                before is kept.
         """
         try:
             self._steps.append(Step(action=action, observation=observation))
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            raise InputError(
-                f"step {len(self._steps) + 1}: {first['loc'][0]}: {first['msg']}; shorten it before recording"
-            ) from error
+            raise InputError(f"step {len(self._steps) + 1}: {_first(error)}") from error
 
     def finish(self, reward: float) -> None:
         """Say how the episode ended; the last call counts.
@@ -72,22 +89,23 @@ class Episode:
         Raises:
             InputError: if the reward is not in [0, 1].
         """
-        if not 0 <= reward <= 1:
+        try:
+            number = float(reward)
+        except (TypeError, ValueError):
+            number = math.nan
+        if not 0 <= number <= 1:
             raise InputError(f"reward is {reward!r}; it must be a number from 0 to 1")
-        self._reward = float(reward)
+        self._reward = number
 
     @property
     def trajectory(self) -> Trajectory:
         """What was recorded so far."""
-        return Trajectory(
-            task=self.task,
-            steps=tuple(self._steps),
-            reward=self._reward or 0.0,
-            start=self._start,
-            task_id=self._task_id,
-            episode_id=self._id,
-            shown=tuple(match.procedure.id for match in self.matches),
-            finished=self._reward is not None,
+        return self._begun.model_copy(
+            update={
+                "steps": tuple(self._steps),
+                "reward": self._reward or 0.0,
+                "finished": self._reward is not None and not self._broken,
+            }
         )
 
     def __enter__(self) -> Episode:
@@ -96,8 +114,16 @@ class Episode:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._broken = error is not None
         try:
             self.update = self._update([self.trajectory])
         except MempError as failure:
             failure.add_note("the episode was not stored; memory.update([episode.trajectory]) tries again")
             raise
+
+
+def _first(error: ValidationError) -> str:
+    """What is wrong with the first field that is, and the way out."""
+    first = error.errors(include_url=False)[0]
+    way_out = "; shorten it before it is recorded" if first["type"] == "string_too_long" else ""
+    return f"{first['loc'][0]}: {first['msg']}{way_out}"

@@ -14,6 +14,9 @@ CLOSE = "</procedural-memory>"
 
 HEADER = "Procedures from earlier tasks, for reference. Follow what fits this task; leave what does not."
 
+DEFUSED = "[procedural-memory]"
+"""What stands for a mark that a text brought along. Not nothing: that could join its neighbours to a mark."""
+
 _MARKED = re.compile(rf"{OPEN}.*?(?:{CLOSE}|\Z)", re.DOTALL)
 _MARK = re.compile(rf"{OPEN}|{CLOSE}")
 
@@ -22,7 +25,7 @@ def render(matches: Sequence[Match]) -> str:
     """Render procedures best first, between marks; the empty text where there are none."""
     if not matches:
         return ""
-    parts = [_MARK.sub("", body(match.procedure)) for match in matches]
+    parts = [_MARK.sub(DEFUSED, body(match.procedure)) for match in matches]
     return "\n\n".join([f"{OPEN}\n{HEADER}", *parts]) + f"\n{CLOSE}"
 
 
@@ -30,7 +33,7 @@ def strip(text: str) -> str:
     """Remove every marked guidance from a text; one that was cut off before its end mark to the end."""
     if OPEN not in text and CLOSE not in text:
         return text
-    return _MARK.sub("", _MARKED.sub("", text))
+    return _MARK.sub(DEFUSED, _MARKED.sub("", text))
 
 
 def own_words(trajectory: Trajectory) -> Trajectory:

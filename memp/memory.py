@@ -6,24 +6,27 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 
 from memp.build import Builder
 from memp.chat import ChatModel, chat_model
 from memp.embedding import embedder as embedder_of
-from memp.embedding.base import Embedder, FloatMatrix
+from memp.embedding.base import Embedder, FloatMatrix, checked
 from memp.episode import Episode
 from memp.errors import InputError, ModelError, NotFound, SpaceMismatch
 from memp.procedure import Granularity, Match, Procedure, Revision, Tombstone
-from memp.retrieve import Key, Retriever
+from memp.retrieve import Key, Retriever, known_key
 from memp.store import Counts, ProcedureStore, Quarantined, open_store
 from memp.trajectory import Trajectory
 from memp.update import MemoryUpdate, Policy, Updater, set_aside
 
 BATCH = 256
 """How many tasks are embedded at once when keys are made."""
+
+_Keys: TypeAlias = tuple[Procedure, Sequence[str], FloatMatrix]
+"""What a procedure is found by: texts, and a unit row for each."""
 
 
 class ProceduralMemory:
@@ -94,13 +97,16 @@ class ProceduralMemory:
             InputError: if a name is unknown, or an option needs a chat model and there is none.
             StoreError: if the file cannot be opened; `SpaceMismatch` if it was made with another embedder.
         """
+        # All that can be said without the file is said before one is made.
         model = chat_model(chat)
+        known_key(key)
         Updater(update, Builder(build, model), model, success_at=success_at, concurrency=concurrency)
+        chosen = None if embedder is None else embedder_of(embedder)
         store = open_store(path, create=create)
         try:
             return cls(
                 store,
-                embedder=embedder_of(embedder or store.setting("embedder") or "hash"),
+                embedder=chosen or embedder_of(store.setting("embedder") or "hash"),
                 chat=model,
                 build=build,
                 key=key,
@@ -124,17 +130,11 @@ class ProceduralMemory:
             What was added, revised, retired and skipped, each with the reason.
 
         Raises:
+            InputError: if something else than trajectories was given.
+            ModelError: if the embedder failed; then nothing was written.
             StoreError: if it could not be written; then nothing was.
         """
-        plan = self._update.plan(self.store, list(trajectories))
-        keys = self._keys([procedure for _, procedure in plan.built])
-        with self.store.transaction():
-            result = self._update.apply(self.store, plan)
-            written = {change.id for change in (*result.added, *result.revised)}
-            for procedure_id, texts, vectors in keys:
-                if procedure_id in written:
-                    self.store.index(procedure_id, self._retrieve.kind, texts, vectors)
-        return result
+        return self._learn(list(trajectories))
 
     def retrieve(self, task: str, k: int = 5, *, exclude: Collection[str] = ()) -> list[Match]:
         """Find the procedures that fit a task.
@@ -150,6 +150,7 @@ class ProceduralMemory:
         Raises:
             InputError: if the task is blank or `k` below 1.
             ModelError: if the facts or the vectors of the task could not be had.
+            SpaceMismatch: if the memory was re-embedded since it was opened.
         """
         self._index_missing()
         return list(self._retrieve(task, k, exclude))
@@ -221,7 +222,8 @@ class ProceduralMemory:
         """Try again what is in quarantine.
 
         Args:
-            ids: What to try; without any, all but unfinished episodes.
+            ids: What to try; without any, all but unfinished episodes and what this memory's policy
+                does not do.
             reward: For unfinished episodes: how they ended, in [0, 1].
 
         Returns:
@@ -229,19 +231,21 @@ class ProceduralMemory:
 
         Raises:
             NotFound: if an id is not in quarantine.
-            InputError: if an unfinished episode is to be tried without a reward.
+            InputError: if an unfinished episode is to be tried without a reward, or a reflection without
+                the policy for it.
         """
+        waiting = {"unfinished"} if self._update.policy == "reflection" else {"unfinished", "reflect"}
         held = {item.id: item for item in self.quarantine()}
         if missing := [item_id for item_id in ids if item_id not in held]:
             raise NotFound(f"{missing[0]!r} is not in quarantine")
         chosen = [held[item_id] for item_id in ids] or [
-            item for item in held.values() if item.kind != "unfinished"
+            item for item in held.values() if item.kind not in waiting
         ]
+        for item in chosen:
+            if item.kind == "reflect" and item.kind in waiting:
+                raise InputError(f"{item.id!r} awaits reflection: open the memory with update='reflection'")
         restored = [_restored(item, reward) for item in chosen if item.kind != "facts"]
-        result = self.update(dict.fromkeys(restored))  # two procedures may have been shown in one episode
-        with self.store.transaction():
-            for item in chosen:
-                self.store.release(item.id)
+        result = self._learn(list(dict.fromkeys(restored)), retried=chosen)
         self._index_missing()
         return result
 
@@ -277,48 +281,77 @@ class ProceduralMemory:
 
     def _claim_space(self) -> None:
         """Refuse a store whose vectors another embedder made."""
+        if self.store.setting("embedder") is None:
+            with self.store.transaction():
+                if self.store.setting("embedder") is None:  # of two processes, the first one decides
+                    self.store.set("embedder", self._embedder.name)
+        made_by = self.store.setting("embedder")
+        if made_by != self._embedder.name:
+            raise SpaceMismatch(
+                f"{self.store.name} holds vectors of {made_by!r}, not of {self._embedder.name!r}; open it "
+                f"with that embedder, or re-embed it: memp reembed {self.store.name} --embedder NAME"
+            )
+
+    def _learn(self, trajectories: Sequence[Trajectory], retried: Sequence[Quarantined] = ()) -> MemoryUpdate:
+        """Update, and take what was tried again out of quarantine, in one transaction."""
+        for trajectory in trajectories:
+            if not isinstance(trajectory, Trajectory):
+                raise InputError(f"update takes trajectories, and {trajectory!r:.100} is none")
+        plan = self._update.plan(self.store, trajectories)
+        keys, aside = self._keys([procedure for _, procedure in plan.built])
         with self.store.transaction():
-            made_by = self.store.setting("embedder")
-            if made_by is None:
-                self.store.set("embedder", self._embedder.name)
-            elif made_by != self._embedder.name:
-                raise SpaceMismatch(
-                    f"{self.store.name} holds vectors of {made_by!r}, not of {self._embedder.name!r}; open it "
-                    f"with that embedder, or re-embed it: memp reembed {self.store.name} --embedder NAME"
-                )
+            self._claim_space()
+            result = self._update.apply(self.store, plan, retried=bool(retried))
+            written = {change.id for change in (*result.added, *result.revised)}
+            for procedure, texts, vectors in keys:
+                if procedure.id in written:
+                    self.store.index(procedure.id, self._retrieve.kind, texts, vectors)
+            for item in aside:
+                if item.payload["procedure"] in written:
+                    self.store.quarantine(item)
+            for item in retried:
+                self.store.release(item.id)
+        return result
 
     def _index_missing(self) -> None:
         """Make the keys of procedures that have none of this kind, where anything was written since."""
-        if not self._retrieve.indexes or self._indexed_at == self.store.version:
+        version = self.store.version
+        if not self._retrieve.indexes or self._indexed_at == version:
             return
-        aside = {item.payload.get("procedure") for item in self.quarantine() if item.kind == "facts"}
+        self._claim_space()
+        aside = {
+            item.payload["procedure"]
+            for item in self.quarantine()
+            if item.kind == "facts" and item.payload["keys"] == self._retrieve.kind
+        }
         missing = [found for found in self.store.unindexed(self._retrieve.kind) if found.id not in aside]
         for start in range(0, len(missing), BATCH):
-            keys = self._keys(missing[start : start + BATCH])
+            keys, failed = self._keys(missing[start : start + BATCH])
             with self.store.transaction():
-                for procedure_id, texts, vectors in keys:
-                    self.store.index(procedure_id, self._retrieve.kind, texts, vectors)
-        self._indexed_at = self.store.version
+                self._claim_space()
+                for procedure, texts, vectors in keys:
+                    current = self.store.get(procedure.id)
+                    if current is not None and current.task == procedure.task:  # nobody wrote meanwhile
+                        self.store.index(procedure.id, self._retrieve.kind, texts, vectors)
+                for item in failed:
+                    self.store.quarantine(item)
+        if not missing:  # otherwise the next call looks again
+            self._indexed_at = version
 
-    def _keys(self, procedures: Sequence[Procedure]) -> list[tuple[str, Sequence[str], FloatMatrix]]:
-        """Embed what procedures are found by; one whose facts could not be had is set aside."""
-        if not self._retrieve.indexes or not procedures:
-            return []
-        found: list[tuple[str, Sequence[str]]] = []
+    def _keys(self, procedures: Sequence[Procedure]) -> tuple[list[_Keys], list[Quarantined]]:
+        """Embed what procedures are found by; the second list is of those whose facts could not be had."""
+        if not self._retrieve.indexes:
+            return [], []
+        found: list[tuple[Procedure, Sequence[str]]] = []
+        failed = []
         for procedure in procedures:
             try:
-                found.append((procedure.id, self._retrieve.texts(procedure.task)))
+                found.append((procedure, self._retrieve.texts(procedure.task)))
             except ModelError as error:
-                payload: dict[str, Any] = {"procedure": procedure.id}
-                self.store.quarantine(set_aside("facts", str(error), payload, datetime.now(UTC)))
-        if not found:
-            return []
-        vectors = self._embedder.embed([text for _, texts in found for text in texts], "key")
-        ends = np.cumsum([len(texts) for _, texts in found])
-        return [
-            (procedure_id, texts, part)
-            for (procedure_id, texts), part in zip(found, np.split(vectors, ends[:-1]), strict=True)
-        ]
+                payload = {"procedure": procedure.id, "keys": self._retrieve.kind}
+                failed.append(set_aside("facts", error, payload, datetime.now(UTC)))
+        vectors = _embedded(self._embedder, [texts for _, texts in found])
+        return [(*pair, part) for pair, part in zip(found, vectors, strict=True)], failed
 
 
 def reembed(path: str | Path, embedder: str | Embedder) -> int:
@@ -332,13 +365,26 @@ def reembed(path: str | Path, embedder: str | Embedder) -> int:
     store = open_store(path, create=False)
     try:
         with store.transaction():
+            keys = store.key_texts()
             store.drop_keys()
             store.set("embedder", chosen.name)
-            memory = ProceduralMemory(store, embedder=chosen)
-            memory._index_missing()
-            return memory.stats().procedures
+            for start in range(0, len(keys), BATCH):
+                batch = keys[start : start + BATCH]
+                vectors = _embedded(chosen, [texts for _, _, texts in batch])
+                for (procedure_id, kind, texts), part in zip(batch, vectors, strict=True):
+                    store.index(procedure_id, kind, texts, part)
+            return store.counts().procedures
     finally:
         store.close()
+
+
+def _embedded(embedder: Embedder, texts: Sequence[Sequence[str]]) -> list[FloatMatrix]:
+    """Embed the keys of several procedures at once; returns one matrix for each."""
+    if not texts:
+        return []
+    every = [text for part in texts for text in part]
+    vectors = checked(embedder.embed(every, "key"), len(every), embedder.name)
+    return np.split(vectors, np.cumsum([len(part) for part in texts])[:-1])
 
 
 def _restored(item: Quarantined, reward: float | None) -> Trajectory:

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 from memp import keywords
 from memp.chat.base import ChatModel
-from memp.embedding.base import Embedder
+from memp.embedding.base import Embedder, checked
 from memp.errors import InputError, unknown_name
 from memp.procedure import Match
 from memp.prompts import facts
@@ -19,6 +19,12 @@ from memp.store.base import ProcedureStore
 Key = Literal["query", "avefact", "random"]
 
 KEYS: tuple[Key, ...] = get_args(Key)
+
+
+def known_key(key: str) -> None:
+    """Raise `InputError` if there is no such key."""
+    if key not in KEYS:
+        raise unknown_name("key", key, KEYS)
 
 
 class Retriever:
@@ -36,8 +42,7 @@ class Retriever:
         Raises:
             InputError: if there is no such key.
         """
-        if key not in KEYS:
-            raise unknown_name("key", key, KEYS)
+        known_key(key)
         self.key = key
         self._store = store
         self._embedder = embedder
@@ -83,16 +88,19 @@ class Retriever:
             exclude: Sources whose procedures are passed over.
 
         Raises:
-            InputError: if the task is blank or `k` is below 1.
+            InputError: if the task is blank, `k` is below 1, or `exclude` is one text.
             ModelError: if the facts or the vectors of the task could not be had.
         """
         if not task.strip():
             raise InputError("the task is empty; say what the agent is asked for")
         if k < 1:
             raise InputError(f"k is {k!r}; ask for at least 1 procedure")
+        if isinstance(exclude, str):  # would be taken for its letters, and exclude nothing
+            raise InputError(f"exclude is the text {exclude!r}; give a list of sources")
         if self.key == "random":
             return self._sample(task, k, exclude)
-        queries = self._embedder.embed(self.texts(task), "query")
+        texts = self.texts(task)
+        queries = checked(self._embedder.embed(texts, "query"), len(texts), self._embedder.name)
         return self._store.search(self.kind, queries, k=k, exclude=exclude)
 
     def _sample(self, task: str, k: int, exclude: Collection[str]) -> Sequence[Match]:

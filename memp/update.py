@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeVar, get_args
 
 from memp.build import Builder
 from memp.chat.base import ChatModel
-from memp.errors import InputError, ModelError, unknown_name
+from memp.errors import InputError, ModelError, ReplyFormatError, unknown_name
 from memp.guidance import own_words
 from memp.procedure import Procedure, Provenance, procedure_id
 from memp.prompts import reflect
@@ -123,20 +123,25 @@ class Updater:
         candidates = self._candidates(store, plan)
         for trajectory, outcome in self._map(self._build, candidates):
             if isinstance(outcome, ModelError):
-                self._set_aside(plan, "build", trajectory, str(outcome))
+                self._set_aside(plan, "build", trajectory, outcome)
             else:
                 plan.built.append((trajectory, outcome))
-        for (trajectory, _), revised in self._map(self._reflect, self._failures(store, plan)):
+        for (trajectory, shown), revised in self._map(self._reflect, self._failures(store, plan)):
             if isinstance(revised, ModelError):
-                self._set_aside(plan, "reflect", trajectory, str(revised))
+                # To be tried again for this procedure alone: others it was shown may have been revised.
+                again = trajectory.model_copy(update={"shown": (shown.id,)})
+                self._set_aside(plan, "reflect", again, revised)
             else:
                 plan.reflected.append((trajectory, revised))
         return plan
 
-    def apply(self, store: ProcedureStore, plan: Plan) -> MemoryUpdate:
-        """Write a plan in one transaction."""
+    def apply(self, store: ProcedureStore, plan: Plan, *, retried: bool = False) -> MemoryUpdate:
+        """Write a plan in one transaction.
+
+        An episode that was counted before is not reflected on again, unless it is `retried` from quarantine.
+        """
         with store.transaction():
-            retired = self._credit(store, plan)
+            counted, retired = self._credit(store, plan)
             gone = {change.id for change in retired}
             added: list[Change] = []
             revised: list[Change] = []
@@ -151,6 +156,9 @@ class Updater:
                 store.put(built, reason)
                 (revised if known else added).append(_change(built, reason))
             for trajectory, changed in plan.reflected:
+                if not retried and (trajectory.episode_id, changed.id) not in counted:
+                    skipped.append(_change(changed, "not revised: this episode was counted before"))
+                    continue
                 current = store.get(changed.id)
                 if current is None or current.revision != changed.revision:
                     why = "retired" if changed.id in gone else "changed meanwhile"
@@ -245,15 +253,19 @@ class Updater:
         )
         return procedure.model_copy(update={"script": script, "provenance": provenance})
 
-    def _credit(self, store: ProcedureStore, plan: Plan) -> list[Change]:
-        """Count the outcome of every episode for what it was shown; retire what keeps failing."""
-        credited: dict[str, None] = {}
+    def _credit(self, store: ProcedureStore, plan: Plan) -> tuple[set[tuple[str, str]], list[Change]]:
+        """Count the outcome of every episode for what it was shown; retire what keeps failing.
+
+        Returns:
+            The pairs of episode and procedure that were counted, and what was retired.
+        """
+        counted: dict[tuple[str, str], None] = {}  # in order, as a set is not
         for trajectory in plan.trajectories:
             for shown in dict.fromkeys(trajectory.shown):
                 if store.credit(shown, success=self.succeeded(trajectory), episode_id=trajectory.episode_id):
-                    credited[shown] = None
+                    counted[trajectory.episode_id, shown] = None
         retired = []
-        for shown in credited:
+        for shown in dict.fromkeys(shown for _, shown in counted):
             procedure = store.get(shown)
             if procedure is None:
                 continue
@@ -262,13 +274,15 @@ class Updater:
                 reason = f"helped in {usage.successes} of {usage.uses} episodes"
                 store.retire(shown, reason, self._clock())
                 retired.append(_change(procedure, reason))
-        return retired
+        return set(counted), retired
 
-    def _set_aside(self, plan: Plan, kind: QuarantineKind, trajectory: Trajectory, reason: str) -> None:
+    def _set_aside(
+        self, plan: Plan, kind: QuarantineKind, trajectory: Trajectory, why: ModelError | str
+    ) -> None:
         """Keep what cannot be made use of now."""
-        item = set_aside(kind, reason, {"trajectory": trajectory.model_dump(mode="json")}, self._clock())
+        item = set_aside(kind, why, {"trajectory": trajectory.model_dump(mode="json")}, self._clock())
         plan.quarantined.append(item)
-        plan.skipped.append(_unbuilt(trajectory, f"in quarantine as {item.id}: {reason}"))
+        plan.skipped.append(_unbuilt(trajectory, f"in quarantine as {item.id}: {item.reason}"))
 
     def _map(self, function: Callable[[T], R], items: Sequence[T]) -> list[tuple[T, R]]:
         """Apply `function` to every item, with as many threads as the concurrency."""
@@ -278,9 +292,13 @@ class Updater:
             return list(zip(items, pool.map(function, items), strict=True))
 
 
-def set_aside(kind: QuarantineKind, reason: str, payload: dict[str, Any], now: datetime) -> Quarantined:
-    """Make an item for the quarantine."""
-    return Quarantined(id=uuid.uuid4().hex[:12], kind=kind, reason=reason, payload=payload, added=now)
+def set_aside(
+    kind: QuarantineKind, why: ModelError | str, payload: dict[str, Any], now: datetime
+) -> Quarantined:
+    """Make an item for the quarantine, with the model's whole reply where that could not be read."""
+    if isinstance(why, ReplyFormatError):
+        payload = {**payload, "reply": why.reply}
+    return Quarantined(id=uuid.uuid4().hex[:12], kind=kind, reason=str(why), payload=payload, added=now)
 
 
 def _identified(trajectory: Trajectory) -> Trajectory:

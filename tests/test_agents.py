@@ -123,12 +123,11 @@ def test_replay_adapts_the_procedure_of_another_task() -> None:
 
 
 def test_replay_takes_the_nearest_admissible_action_where_a_step_is_refused() -> None:
-    episode = lived(
-        "light up", ("connect battery to orange wire", "The battery is connected to the orange wire.")
-    )
-    options = ["connect bulb to red wire", "connect battery to red wire"]
-    done = actions(ReplayAgent(), "light up", [match(episode)], ["", "Nothing happens."], options)
-    assert done == ["connect battery to orange wire", "connect battery to red wire"]
+    wanted, instead = "use thermometer in inventory on ice", "use thermometer on ice"
+    episode = lived("measure ice", (wanted, "The thermometer says that the ice has 0 degrees."))
+    options = ["use thermometer on stove", instead]
+    done = actions(ReplayAgent(), "measure ice", [match(episode)], ["", "Nothing happens."], options)
+    assert done == [wanted, instead]
 
 
 def test_replay_goes_back_to_where_the_procedure_began() -> None:

@@ -27,7 +27,8 @@ TURN = Template("""\
 $observation
 Possible actions: $actions""")
 
-_ACTION = re.compile(r"^\W*action\W*:[\s`*\"']*(\S.*?)[\s`*\"']*$", re.MULTILINE | re.IGNORECASE)
+# Nothing in it could match a text in two ways: a reply may be anything, of any length.
+_ACTION = re.compile(r"^[^\w\n]*action[^\w\n]*?:[\s`*\"']*([^\s`*\"'].*)$", re.MULTILINE | re.IGNORECASE)
 
 
 def turn(observation: str, admissible: Sequence[str]) -> str:
@@ -46,4 +47,4 @@ def parse(reply: str) -> str:
     found = _ACTION.findall(reply)
     if not found:
         raise ReplyFormatError("a line 'Action: ...'", reply)
-    return str(found[-1])
+    return str(found[-1]).rstrip(" \t\r`*\"'")

@@ -39,8 +39,8 @@ def render(task: str) -> str:
 
 def parse(reply: str) -> tuple[str, ...]:
     """Return the facts, lower-cased and each once, or raise `ReplyFormatError`."""
-    value = json_object(reply)
-    found = items(reply) if value is None else strings(value.get("facts"))
+    value = json_object(reply, "facts")
+    found = items(reply) if value is None else strings(value["facts"])
     facts = tuple(dict.fromkeys(fact.lower() for fact in found))
     if not facts:
         raise ReplyFormatError("a list of facts, one behind each '- '", reply)

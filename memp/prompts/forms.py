@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable
+from itertools import islice
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
@@ -16,7 +17,14 @@ from memp.trajectory import Trajectory
 
 T = TypeVar("T")
 
-_ITEM = re.compile(r"^\s*(?:\d+[.):]|[-*•])\s+(\S.*?)\s*$", re.MULTILINE)
+ATTEMPTS = 100
+"""How many braces of a reply are tried: each may cost reading it to its end."""
+
+_OBJECT = re.compile(r"\{(?=\s*\")")
+
+# One line each, and nothing that could match a line in two ways: a reply may be anything, of any length.
+_ITEM = re.compile(r"^[^\S\n]*(?:\d+[.):]|[-*•])[^\S\n]+(\S.*)$", re.MULTILINE)
+_GOAL = re.compile(r"^[^\w\n]*goal[^\w\n]*?:[ \t*_`]*([^\s*_`].*)$", re.MULTILINE | re.IGNORECASE)
 
 
 def ask(chat: ChatModel, prompt: str, parse: Callable[[str], T], schema: type[BaseModel]) -> T:
@@ -28,29 +36,29 @@ def ask(chat: ChatModel, prompt: str, parse: Callable[[str], T], schema: type[Ba
     return parse(chat.reply([{"role": "user", "content": prompt}], schema=schema).text)
 
 
-def json_object(reply: str) -> dict[str, Any] | None:
-    """The first JSON object in a reply, whatever prose or fence is around it; None if there is none."""
+def json_object(reply: str, *keys: str) -> dict[str, Any] | None:
+    """The first JSON object in a reply that has all `keys`, whatever prose or fence is around it, or None."""
     decoder = json.JSONDecoder()
-    for brace in re.finditer(r"\{", reply):
+    for brace in islice(_OBJECT.finditer(reply), ATTEMPTS):
         try:
             value, _ = decoder.raw_decode(reply, brace.start())
-        except (json.JSONDecodeError, RecursionError):
+        except (ValueError, RecursionError):  # Python reads no number of 5,000 digits
             continue
-        if isinstance(value, dict):
+        if isinstance(value, dict) and value.keys() >= set(keys):
             return value
     return None
 
 
 def items(reply: str) -> tuple[str, ...]:
     """The lines of a numbered or bulleted list, without their numbers."""
-    return tuple(_ITEM.findall(reply))
+    return tuple(item.rstrip() for item in _ITEM.findall(reply))
 
 
 def strings(value: object) -> tuple[str, ...]:
     """The texts of a JSON list that are not blank."""
     if not isinstance(value, list):
         return ()
-    return tuple(text.strip() for text in value if isinstance(text, str) and text.strip())
+    return tuple(_text(text).strip() for text in value if isinstance(text, str) and text.strip())
 
 
 def transcript(trajectory: Trajectory) -> str:
@@ -72,12 +80,16 @@ def script(reply: str) -> Script:
     Raises:
         ReplyFormatError: if it is in neither.
     """
-    value = json_object(reply)
+    value = json_object(reply, "goal", "steps")
     if value is not None:
-        goal, steps = value.get("goal"), strings(value.get("steps"))
+        goals, steps = strings([value["goal"]]), strings(value["steps"])
     else:
-        found = re.search(r"^\W*goal\W*:\W*(\S.*?)\s*$", reply, re.MULTILINE | re.IGNORECASE)
-        goal, steps = found and found.group(1), items(reply)
-    if not isinstance(goal, str) or not goal.strip(" *") or not steps:
+        goals, steps = tuple(goal.rstrip(" \t\r*_`") for goal in _GOAL.findall(reply)), items(reply)
+    if not goals or not steps:
         raise ReplyFormatError("a line 'Goal: ...' and numbered steps", reply)
-    return Script(goal=goal.strip(" *"), steps=steps)
+    return Script(goal=goals[0], steps=steps)
+
+
+def _text(text: str) -> str:
+    """The text without halves of characters, which JSON can write and nothing can store."""
+    return text.encode("utf-8", "replace").decode()

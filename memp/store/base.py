@@ -29,10 +29,11 @@ class Quarantined(Record):
     """What was being done; `unfinished` is an episode that ended without a reward."""
 
     reason: str
-    """Why it could not be used, with the model's reply where there was one."""
+    """Why it could not be used, with the beginning of the model's reply where there was one."""
 
     payload: dict[str, Any]
-    """What is needed to try again: `trajectory`, and the `procedure` id where one was concerned."""
+    """What is needed to try again: the `trajectory`, or of `facts` the `procedure` id and the kind of `keys`.
+    Also the whole `reply` of a model, where that could not be read."""
 
     added: datetime
 
@@ -143,6 +144,10 @@ class ProcedureStore(ABC):
             NotFound: if there is no such procedure in use.
             SpaceMismatch: if d differs from the keys already stored.
         """
+
+    @abstractmethod
+    def key_texts(self) -> Sequence[tuple[str, str, Sequence[str]]]:
+        """Return procedure id, kind and texts of all keys, in the order they were stored."""
 
     @abstractmethod
     def drop_keys(self) -> None:

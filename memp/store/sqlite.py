@@ -9,6 +9,8 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -229,6 +231,15 @@ class SQLiteStore(ProcedureStore):
                 ],
             )
 
+    def key_texts(self) -> Sequence[tuple[str, str, Sequence[str]]]:
+        """Return whose the keys are, of which kind, and their texts."""
+        with self._translated() as db:
+            rows = db.execute("SELECT id, kind, text FROM keys ORDER BY row").fetchall()
+        return [
+            (procedure_id, kind, [row[2] for row in group])
+            for (procedure_id, kind), group in groupby(rows, key=itemgetter(0, 1))
+        ]
+
     def drop_keys(self) -> None:
         """Remove all keys."""
         with self.transaction(), self._translated() as db:
@@ -278,6 +289,8 @@ class SQLiteStore(ProcedureStore):
 
     def _check_path(self, create: bool) -> None:
         path = Path(self._path)
+        if "\0" in self._path:
+            raise StoreError(f"{self._path!r} cannot be opened: no file has a NUL in its name")
         try:
             if path.is_dir():
                 raise StoreError(f"{self._path} is a folder; give the path of a file")
@@ -286,7 +299,7 @@ class SQLiteStore(ProcedureStore):
                     raise StoreError(f"there is no memory at {self._path}; `memp build` makes one")
                 if not path.parent.is_dir():
                     raise StoreError(f"the folder {path.parent} does not exist; create it first")
-        except (OSError, ValueError) as error:  # a name too long, a folder that is closed to us, a NUL
+        except OSError as error:  # a name too long, a folder that is closed to us
             raise StoreError(f"{self._path!r} cannot be opened: {error}") from error
 
     def _prepare(self, db: sqlite3.Connection) -> None:
@@ -317,8 +330,9 @@ class SQLiteStore(ProcedureStore):
             raise
 
     def _version(self, db: sqlite3.Connection) -> int:
-        application = db.execute("PRAGMA application_id").fetchone()[0]
+        # In this order: another process may be making the memory between these lines.
         tables = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        application = db.execute("PRAGMA application_id").fetchone()[0]
         if tables and application != APPLICATION_ID:
             raise StoreError(f"{self._path} is an SQLite file, but not a memory of memp; give another path")
         return int(db.execute("PRAGMA user_version").fetchone()[0])
@@ -383,7 +397,8 @@ class SQLiteStore(ProcedureStore):
             try:
                 yield db
             finally:
-                db.execute("ROLLBACK")
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
 
     @contextmanager
     def _translated(self) -> Iterator[sqlite3.Connection]:
