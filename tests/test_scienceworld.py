@@ -7,8 +7,10 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -318,6 +320,17 @@ def test_what_fails_in_java_is_told_and_leaves_the_simulator_running(simulator: 
     with pytest.raises(TaskError, match="no_such_method"):
         simulator.call("no_such_method")
     assert simulator.alive
+
+
+@pytest.mark.slow
+def test_the_simulator_leaves_no_file_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    running = Simulator()
+    running.call("load", "boil", 0, "easy", False)
+    running.close()
+
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow

@@ -98,10 +98,10 @@ class ScienceWorld:
         if task_id is None:
             train = self.tasks("train")
             task_id = train[int(np.random.default_rng(seed).integers(len(train)))].id
-        self._task = self._load(task_id)
+        simulator, self._task = self._load(task_id)
         # A fresh load is at its beginning: the simulator's own `reset`, which may take seconds, adds nothing.
-        self._words = str(self._simulator.call("getTaskDescription"))
-        start = str(self._simulator.call("step", "look around"))
+        self._words = str(simulator.call("getTaskDescription"))
+        start = str(simulator.call("step", "look around"))
         self._score, self._steps, self._over = 0.0, 0, False
         self._admissible = None
         return start, self._info()
@@ -143,8 +143,8 @@ class ScienceWorld:
         Raises:
             TaskError: if there is no such task, or the simulator finds no solution.
         """
-        self._load(task_id, solved=True)
-        actions = tuple(self._simulator.texts("getGoldActionSequence"))
+        simulator, _ = self._load(task_id, solved=True)
+        actions = tuple(simulator.texts("getGoldActionSequence"))
         if not actions or actions[0].startswith("ERROR"):
             raise TaskError(f"the simulator has no solution of task {task_id!r}: {' '.join(actions)!r}")
         return actions
@@ -156,7 +156,7 @@ class ScienceWorld:
             self._started.close()
             self._started = None
 
-    def _load(self, task_id: str, *, solved: bool = False) -> Task:
+    def _load(self, task_id: str, *, solved: bool = False) -> tuple[Simulator, Task]:
         """Put the simulator at the beginning of a task, and have it solve the task if `solved`."""
         self._over = True
         if task_id not in self._by_id:
@@ -166,10 +166,10 @@ class ScienceWorld:
         task = self._by_id[task_id]
         if "noElectricalAction" in self.simplification and any(part in task.kind for part in ELECTRICAL):
             raise TaskError(f"task {task_id!r} needs the actions that 'noElectricalAction' removes")
-        variation = int(task_id.rpartition("/")[2])
-        if error := self._simulator.call("load", task.kind, variation, self.simplification, solved):
+        simulator, variation = self._simulator, int(task_id.rpartition("/")[2])
+        if error := simulator.call("load", task.kind, variation, self.simplification, solved):
             raise TaskError(f"the simulator could not load task {task_id!r}: {error}")
-        return task
+        return simulator, task
 
     def _running(self) -> Simulator:
         if self._over or self._started is None:

