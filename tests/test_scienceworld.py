@@ -277,8 +277,8 @@ print(env._simulator.port, flush=True)
         ("os.kill(os.getpid(), signal.SIGKILL)", -signal.SIGKILL),
     ],
 )
-def test_the_java_process_ends_in_silence_with_python(ending: str, status: int) -> None:
-    ended = run_python(BEGIN + ending)
+def test_the_java_process_ends_in_silence_with_python(ending: str, status: int, tmp_path: Path) -> None:
+    ended = run_python(BEGIN + ending, TMPDIR=str(tmp_path))
 
     assert (ended.returncode, ended.stderr) == (status, "")
     deadline = time.monotonic() + 10
@@ -329,6 +329,8 @@ def test_the_simulator_leaves_no_file_behind(tmp_path: Path, monkeypatch: pytest
     running = Simulator()
     running.call("load", "boil", 0, "easy", False)
     running.close()
+    with pytest.raises(TaskError):
+        Simulator(sys.executable)
 
     assert not list(tmp_path.iterdir())
 

@@ -137,7 +137,7 @@ class ScienceWorld:
     def expert(self, task_id: str) -> tuple[str, ...]:
         """The benchmark's own solution of a task; leaves the environment needing a `reset`.
 
-        It takes the simulator 0.1 to 4 s. Where two ways are equally good, which of them is chosen may depend
+        It takes the simulator 0.1 to 6 s. Where two ways are equally good, which of them is chosen may depend
         on what this simulator has done before.
 
         Raises:

