@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 
-from memp.agents.adapt import Substitution, alike, nearest, way_back, words
+from memp.agents.adapt import (
+    FUNCTION_WORDS,
+    Substitution,
+    alike,
+    choice,
+    content_words,
+    first_sentence,
+    nearest,
+    way_back,
+    words,
+)
 from memp.agents.base import Admissible, Agent, Policy
 from memp.procedure import Match
 from memp.trajectory import Trajectory
@@ -52,6 +62,7 @@ class _ReplayPolicy:
         self, task: str, trajectories: list[Trajectory], fallback: Policy | None, patience: int
     ) -> None:
         self._task = task
+        self._named = set(words(task)) - FUNCTION_WORDS
         self._trajectories = trajectories
         self._fallback = fallback
         self._patience = patience
@@ -77,29 +88,44 @@ class _ReplayPolicy:
             return self._fallback.act(observation, admissible) if self._fallback is not None else None
 
     def _replay_all(self, observation: str) -> Replay:
-        for trajectory in self._trajectories:
-            applied = yield from self._replay(trajectory, observation)
+        for number, trajectory in enumerate(self._trajectories):
+            others = self._trajectories[:number] + self._trajectories[number + 1 :]
+            applied = yield from self._replay(trajectory, others, observation)
             if applied:
                 return
 
-    def _replay(self, trajectory: Trajectory, scene: str) -> Generator[str, str, bool]:
+    def _replay(
+        self, trajectory: Trajectory, others: Sequence[Trajectory], scene: str
+    ) -> Generator[str, str, bool]:
         """Carry out one trajectory; return whether it applied to its end."""
         adapted = Substitution(trajectory.task, self._task)
+        actions = [step.action for step in trajectory.steps]
+        known_moves = [move for lived in (trajectory, *others) for move in moves(lived)]
         expected_scene = adapted(trajectory.start)
         went_back: set[str] = set()
         refused = 0
-        for step in trajectory.steps:
+        for number, step in enumerate(trajectory.steps):
             action, expected = adapted(step.action), adapted(step.observation)
             reply = yield action
             done = alike(reply, expected)
+            if not done and (which := choice(reply, action)):
+                reply = yield which
+                done = True
             if not done:
                 options = self._admissible()
-                other = nearest(action, expected, options) or _as_it_was(step.action, action, options)
-                if other is not None and other != action:
-                    adapted.learn(action, other)
-                    reply = yield other
+                to_come = frozenset(words(adapted(" ".join(actions[number:]))))
+                instead = (
+                    nearest(action, expected, options, to_come)
+                    or _as_it_was(step.action, action, options)
+                    or self._as_others_did(action, expected, others, options)
+                )
+                if instead is not None and instead != action:
+                    adapted.learn(action, instead)
+                    reply = yield instead
                     done = True
-                elif expected_scene not in went_back and (back := way_back(expected_scene, scene, options)):
+                elif expected_scene not in went_back and (
+                    back := way_back(expected_scene, scene, options, known_moves)
+                ):
                     went_back.add(expected_scene)
                     yield back
                     reply = yield action
@@ -113,7 +139,41 @@ class _ReplayPolicy:
                 return False
         return True
 
+    def _as_others_did(
+        self, action: str, expected: str, others: Sequence[Trajectory], admissible: Sequence[str]
+    ) -> str | None:
+        """What another procedure did to the same effect, with something that is here.
+
+        What the task itself names is never exchanged.
+        """
+        verb, possible = words(action)[:1], set(admissible)
+        asked_for = set(words(action)) & self._named
+        for other in others:
+            adapted = Substitution(other.task, self._task)
+            for step in other.steps:
+                instead = adapted(step.action)
+                if (
+                    instead in possible
+                    and words(instead)[:1] == verb
+                    and asked_for <= set(words(instead))
+                    and alike(adapted(step.observation), expected)
+                ):
+                    return instead
+        return None
+
 
 def _as_it_was(original: str, adapted: str, admissible: Sequence[str]) -> str | None:
     """The recorded action itself, where what was substituted in it was not meant."""
     return original if original != adapted and original in admissible else None
+
+
+def moves(trajectory: Trajectory) -> list[str]:
+    """The actions that led to another scene: the last one before each scene that shares a word with its name."""
+    found = []
+    for number, step in enumerate(trajectory.steps):
+        if len(words(step.observation)) <= SCENE_WORDS:
+            continue
+        named = set(first_sentence(step.observation))
+        before = (earlier.action for earlier in reversed(trajectory.steps[: number + 1]))
+        found += [action for action in before if named & set(content_words(action))][:1]
+    return found
