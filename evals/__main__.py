@@ -53,7 +53,7 @@ def main() -> None:
 @click.option(
     "--train", default=150, show_default=True, type=click.IntRange(1), help="Training tasks in memory."
 )
-@click.option("-k", default=1, show_default=True, type=click.IntRange(1), help="Procedures shown.")
+@click.option("-k", default=4, show_default=True, type=click.IntRange(1), help="Procedures shown.")
 @click.option(
     "--max-steps", type=click.IntRange(1), help="Step budget of an episode [default: the environment's]."
 )

@@ -53,7 +53,7 @@ class Settings:
     train: int = 150
     """Training tasks whose expert trajectories the memory is built from."""
 
-    k: int = 1
+    k: int = 4
     """Procedures shown."""
 
     max_steps: int | None = None

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from memp import Match, ScriptedChat, Step, Trajectory
 from memp.agents import Agent, LLMAgent, RandomAgent, ReplayAgent
-from memp.agents.adapt import Substitution, alike, nearest, way_back
+from memp.agents.adapt import Substitution, alike, choice, nearest, way_back
+from memp.agents.replay import moves
 from memp.build import Builder
 from tasks.base import expert_trajectory
 from tasks.gridworld import GridWorld
@@ -93,17 +94,32 @@ def test_a_refusal_is_not_alike_an_effect() -> None:
     assert not alike("No known action matches that input.", "You move the thermometer to the inventory.")
 
 
-def test_the_way_back_names_the_place_the_procedure_began_in() -> None:
-    options = ["look around", "go to kitchen", "put cup in kitchen sink"]
+def test_the_way_back_names_the_place_and_is_worded_like_a_move() -> None:
+    options = ["look around", "mix kitchen", "teleport to kitchen", "put cup in kitchen sink"]
     found = way_back(
-        "This room is called the kitchen. It has a sink.", "This room is called the hall.", options
+        "This room is called the kitchen.", "This room is called the hall.", options, ["go to hall"]
     )
-    assert found == "go to kitchen"
+    assert found == "teleport to kitchen"
 
 
 def test_there_is_no_way_back_from_the_same_place() -> None:
     scene = "This room is called the kitchen."
-    assert way_back(scene, scene, ["go to hall"]) is None
+    assert way_back(scene, scene, ["go to hall"], ["go to hall"]) is None
+
+
+def test_a_move_is_what_led_to_a_scene_of_its_name() -> None:
+    scene = "This room is called the kitchen. " + "There is a cup on the table. " * 5
+    episode = lived("t", ("go to kitchen", "You go there."), ("wait", "Time passes."), ("look around", scene))
+    assert moves(episode) == ["go to kitchen"]
+
+
+def test_a_question_which_was_meant_is_answered_with_the_likest_choice() -> None:
+    reply = "Which do you mean?\n0:\tmove seed to jar\n1:\tmove seed to flower pot 2\n"
+    assert choice(reply, "move seed to flower pot 2") == "1"
+
+
+def test_a_single_numbered_line_is_no_question() -> None:
+    assert choice("1: the first step", "step") is None
 
 
 # --- the replay agent ---
@@ -147,6 +163,34 @@ def test_replay_tries_the_next_procedure_when_one_no_longer_applies() -> None:
     fresh = lived("a", ("push button", "The door opens."))
     done = actions(ReplayAgent(patience=2), "a", [match(stale), match(fresh)], ["No."] * 9, [])
     assert done == ["pull lever 0", "pull lever 1", "push button"]
+
+
+def test_replay_does_as_another_procedure_did_where_its_own_thing_is_missing() -> None:
+    mine = lived(
+        "find an animal", ("focus on dove", "You focus on the dove."), ("take dove", "You take the dove.")
+    )
+    other = lived("find an animal", ("focus on wolf", "You focus on the wolf."))
+    replies = ["", "Unknown.", "You focus on the wolf.", "You take the wolf."]
+    done = actions(
+        ReplayAgent(), "find an animal", [match(mine), match(other)], replies, ["focus on wolf", "wait"]
+    )
+    assert done == ["focus on dove", "focus on wolf", "take wolf"]
+
+
+def test_replay_never_exchanges_what_the_task_names() -> None:
+    mine = lived("heat the egg", ("take egg", "You take the egg."))
+    other = lived("heat the cup", ("take cup", "You take the cup."), ("take pan", "You take the pan."))
+    replies = ["", "Unknown.", "Unknown."]
+    done = actions(ReplayAgent(), "heat the egg", [match(mine), match(other)], replies, ["take pan"])
+    assert done == ["take egg"]
+
+
+def test_replay_answers_which_thing_was_meant() -> None:
+    episode = lived("plant", ("move seed to pot", "You move the seed to the pot."))
+    done = actions(
+        ReplayAgent(), "plant", [match(episode)], ["", "Which?\n0: move seed to jar\n1: move seed to pot"], []
+    )
+    assert done == ["move seed to pot", "1"]
 
 
 def test_replay_hands_over_to_the_fallback_after_the_last_procedure() -> None:

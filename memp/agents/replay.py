@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 
 from memp.agents.adapt import (
-    FUNCTION_WORDS,
     Substitution,
     alike,
     choice,
@@ -25,17 +24,19 @@ PATIENCE = 8
 SCENE_WORDS = 25
 """A reply of more words than this describes a scene, not just an effect."""
 
-Replay = Generator[str, str, None]
-"""Yields actions; is sent the observation each led to."""
+Acting = Generator[str, str, bool]
+"""Yields actions, is sent the observation each led to, and returns whether what was wanted was done."""
 
 
 class ReplayAgent:
     """Replays what was done for the most similar task.
 
-    What the two tasks call differently is substituted. A step whose reply is not what it was is done by the
-    nearest admissible action instead, or after going back to where the procedure took place, or is passed
-    over. A procedure of which too many steps in a row cannot be done no longer applies: the next one is
-    tried, and after the last the fallback takes over.
+    What the two tasks call differently is substituted. A step is done where its reply is like the recorded
+    one. Where it is not, the agent answers if it is asked which thing was meant; else takes the nearest
+    admissible action; else goes back to where the procedure took place and tries again; else does what
+    another retrieved procedure did to the same effect; else passes the step over. A procedure of which too
+    many steps in a row cannot be done no longer applies: the next one is tried, and after the last the
+    fallback takes over.
     """
 
     def __init__(self, fallback: Agent | None = None, *, patience: int = PATIENCE) -> None:
@@ -62,12 +63,11 @@ class _ReplayPolicy:
         self, task: str, trajectories: list[Trajectory], fallback: Policy | None, patience: int
     ) -> None:
         self._task = task
-        self._named = set(words(task)) - FUNCTION_WORDS
         self._trajectories = trajectories
         self._fallback = fallback
         self._patience = patience
         self._admissible: Admissible = tuple
-        self._running: Replay | None = None
+        self._acting: Acting | None = None
 
     @property
     def tokens_in(self) -> int:
@@ -80,91 +80,112 @@ class _ReplayPolicy:
     def act(self, observation: str, admissible: Admissible) -> str | None:
         self._admissible = admissible
         try:
-            if self._running is None:
-                self._running = self._replay_all(observation)
-                return next(self._running)
-            return self._running.send(observation)
+            if self._acting is None:
+                self._acting = self._replay(observation)
+                return next(self._acting)
+            return self._acting.send(observation)
         except StopIteration:
             return self._fallback.act(observation, admissible) if self._fallback is not None else None
 
-    def _replay_all(self, observation: str) -> Replay:
+    def _replay(self, observation: str) -> Acting:
         for number, trajectory in enumerate(self._trajectories):
             others = self._trajectories[:number] + self._trajectories[number + 1 :]
-            applied = yield from self._replay(trajectory, others, observation)
-            if applied:
-                return
+            replay = _Replay(self._task, trajectory, others, observation, lambda: self._admissible())
+            if (yield from replay.run(self._patience)):
+                return True
+        return False
 
-    def _replay(
-        self, trajectory: Trajectory, others: Sequence[Trajectory], scene: str
-    ) -> Generator[str, str, bool]:
-        """Carry out one trajectory; return whether it applied to its end."""
-        adapted = Substitution(trajectory.task, self._task)
-        actions = [step.action for step in trajectory.steps]
-        known_moves = [move for lived in (trajectory, *others) for move in moves(lived)]
-        expected_scene = adapted(trajectory.start)
-        went_back: set[str] = set()
+
+class _Replay:
+    """Carrying out one trajectory."""
+
+    def __init__(
+        self,
+        task: str,
+        trajectory: Trajectory,
+        others: Sequence[Trajectory],
+        scene: str,
+        admissible: Admissible,
+    ) -> None:
+        self._task = task
+        self._steps = trajectory.steps
+        self._others = others
+        self._admissible = admissible
+        self._adapted = Substitution(trajectory.task, task)
+        self._moves = [move for lived in (trajectory, *others) for move in moves(lived)]
+        self._scene = scene
+        self._expected_scene = self._adapted(trajectory.start)
+        self._gone_back_to: set[str] = set()
+        self._tried: set[str] = set()
+
+    def run(self, patience: int) -> Acting:
+        """Do step after step; return whether the trajectory applied to its end."""
         refused = 0
-        for number, step in enumerate(trajectory.steps):
-            action, expected = adapted(step.action), adapted(step.observation)
-            reply = yield action
-            done = alike(reply, expected)
-            if not done and (which := choice(reply, action)):
-                reply = yield which
-                done = True
-            if not done:
-                options = self._admissible()
-                to_come = frozenset(words(adapted(" ".join(actions[number:]))))
-                instead = (
-                    nearest(action, expected, options, to_come)
-                    or _as_it_was(step.action, action, options)
-                    or self._as_others_did(action, expected, others, options)
-                )
-                if instead is not None and instead != action:
-                    adapted.learn(action, instead)
-                    reply = yield instead
-                    done = True
-                elif expected_scene not in went_back and (
-                    back := way_back(expected_scene, scene, options, known_moves)
-                ):
-                    went_back.add(expected_scene)
-                    yield back
-                    reply = yield action
-                    done = alike(reply, expected)
-            if len(words(reply)) > SCENE_WORDS:
-                scene = reply
+        for number, step in enumerate(self._steps):
+            expected = self._adapted(step.observation)
+            done = yield from self._step(number, self._adapted(step.action), expected)
             if done and len(words(expected)) > SCENE_WORDS:
-                expected_scene = expected
+                self._expected_scene = expected
             refused = 0 if done else refused + 1
-            if refused >= self._patience:
+            if refused >= patience:
                 return False
         return True
 
-    def _as_others_did(
-        self, action: str, expected: str, others: Sequence[Trajectory], admissible: Sequence[str]
-    ) -> str | None:
-        """What another procedure did to the same effect, with something that is here.
+    def _step(self, number: int, action: str, expected: str) -> Acting:
+        reply = yield from self._try(action)
+        which = choice(reply, action)
+        if which is not None and choice(expected, action) is None:
+            yield from self._try(which)
+            return True
+        if alike(reply, expected):
+            return True
+        to_come = " ".join(self._adapted(step.action) for step in self._steps[number:])
+        instead = nearest(action, expected, self._admissible(), frozenset(words(to_come)))
+        if instead in (None, action):
+            if (yield from self._go_back()):
+                reply = yield from self._try(action)
+                if alike(reply, expected):
+                    return True
+            instead = self._as_others_did(action, expected)
+        if instead is None:
+            return False
+        self._adapted.learn(action, instead)
+        yield from self._try(instead)
+        return True
+
+    def _try(self, action: str) -> Generator[str, str, str]:
+        reply = yield action
+        self._tried.add(action)
+        if len(words(reply)) > SCENE_WORDS:
+            self._scene = reply
+        return reply
+
+    def _go_back(self) -> Acting:
+        """Return to the place this part of the procedure took place in; once for each."""
+        if self._expected_scene in self._gone_back_to:
+            return False
+        back = way_back(self._expected_scene, self._scene, self._admissible(), self._moves)
+        if back is None:
+            return False
+        self._gone_back_to.add(self._expected_scene)
+        yield from self._try(back)
+        return True
+
+    def _as_others_did(self, action: str, expected: str) -> str | None:
+        """What another procedure did to the same effect, with something that is here and was not tried.
 
         What the task itself names is never exchanged.
         """
-        verb, possible = words(action)[:1], set(admissible)
-        asked_for = set(words(action)) & self._named
-        for other in others:
+        possible = set(self._admissible()) - self._tried
+        verb, named = words(action)[:1], set(content_words(action)) & set(words(self._task))
+        for other in self._others:
             adapted = Substitution(other.task, self._task)
             for step in other.steps:
                 instead = adapted(step.action)
-                if (
-                    instead in possible
-                    and words(instead)[:1] == verb
-                    and asked_for <= set(words(instead))
-                    and alike(adapted(step.observation), expected)
-                ):
+                fits = instead in possible and words(instead)[:1] == verb and named <= set(words(instead))
+                if fits and alike(adapted(step.observation), expected):
                     return instead
         return None
-
-
-def _as_it_was(original: str, adapted: str, admissible: Sequence[str]) -> str | None:
-    """The recorded action itself, where what was substituted in it was not meant."""
-    return original if original != adapted and original in admissible else None
 
 
 def moves(trajectory: Trajectory) -> list[str]:
