@@ -11,7 +11,7 @@ from tasks.base import Split, Task, TextEnv
 
 ENVIRONMENTS = ("gridworld", "scienceworld")
 
-AGENTS = ("llm", "random", "replay")
+AGENTS = ("llm", "random", "replay", "verbatim")
 
 
 def environment(name: str, *, max_steps: int | None = None, universe: int = 0) -> Callable[[], TextEnv]:
@@ -46,6 +46,8 @@ def agent(name: str, model: str | None, fallback: str | None = None) -> Agent:
         raise InputError(f"only the agent 'replay' hands over to a fallback, not {name!r}")
     if name == "replay":
         return ReplayAgent(None if fallback is None else agent(fallback, model))
+    if name == "verbatim":
+        return ReplayAgent(adapt=False)
     if name == "random":
         return RandomAgent()
     if name == "llm":

@@ -255,7 +255,7 @@ def _write_manifest(out: Path, manifest: dict[str, Any]) -> None:
 
 def _of_arm(chosen: Agent, arm: str) -> Agent:
     """The agent of an arm: without memory, a replay agent that has no fallback acts at random."""
-    return RandomAgent() if arm == "none" and chosen.name == "replay" else chosen
+    return RandomAgent() if arm == "none" and chosen.name in ("replay", "verbatim") else chosen
 
 
 def _digest(names: Sequence[str]) -> str:

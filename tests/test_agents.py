@@ -185,6 +185,14 @@ def test_replay_never_exchanges_what_the_task_names() -> None:
     assert done == ["take egg"]
 
 
+def test_verbatim_replay_changes_nothing() -> None:
+    episode = lived("heat an egg", ("take egg", "You take the egg."), ("heat egg", "It is hot."))
+    done = actions(
+        ReplayAgent(adapt=False), "heat an apple", [match(episode)], ["", "No.", "No."], ["take apple"]
+    )
+    assert done == ["take egg", "heat egg"]
+
+
 def test_replay_answers_which_thing_was_meant() -> None:
     episode = lived("plant", ("move seed to pot", "You move the seed to the pot."))
     done = actions(

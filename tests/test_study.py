@@ -107,9 +107,9 @@ def test_an_agent_that_ignores_its_memory_does_the_same_in_every_arm(tmp_path: P
 def test_only_the_arm_without_memory_is_shown_nothing(whole: Path) -> None:
     assert {(row.arm, len(row.shown)) for row in rows_in(whole)} == {
         ("none", 0),
-        ("random", 1),
-        ("query", 1),
-        ("avefact", 1),
+        ("random", 4),
+        ("query", 4),
+        ("avefact", 4),
     }
 
 
@@ -468,7 +468,7 @@ def test_the_manifest_names_all_that_decided_the_result(whole: Path) -> None:
         "gridworld",
         "gridworld-1",
     )
-    assert (manifest["seed"], manifest["k"], manifest["episodes"], manifest["train"]) == (0, 1, 8, 16)
+    assert (manifest["seed"], manifest["k"], manifest["episodes"], manifest["train"]) == (0, 4, 8, 16)
     assert (manifest["agent"], manifest["model"], manifest["splits"]) == ("replay", None, ["test"])
     assert manifest["commit"]
     assert {"memp", "numpy"} <= manifest["versions"].keys()

@@ -39,33 +39,50 @@ class ReplayAgent:
     fallback takes over.
     """
 
-    def __init__(self, fallback: Agent | None = None, *, patience: int = PATIENCE) -> None:
-        """Take the agent that goes on where no procedure applies; without one, the episode ends there."""
+    def __init__(
+        self, fallback: Agent | None = None, *, patience: int = PATIENCE, adapt: bool = True
+    ) -> None:
+        """Say how it replays.
+
+        Args:
+            fallback: The agent that goes on where no procedure applies; without one, the episode ends there.
+            patience: How many steps in a row may be refused before a procedure no longer applies.
+            adapt: False carries out the best match to the letter, the baseline that adapting must beat.
+        """
         self._fallback = fallback
         self._patience = patience
+        self._adapt = adapt
 
     @property
     def name(self) -> str:
-        """`replay`, with the fallback's name where there is one."""
-        return f"replay+{self._fallback.name}" if self._fallback is not None else "replay"
+        """`replay` (`verbatim` without adapting), with the fallback's name where there is one."""
+        name = "replay" if self._adapt else "verbatim"
+        return f"{name}+{self._fallback.name}" if self._fallback is not None else name
 
     def start(self, task: str, matches: Sequence[Match] = (), *, seed: int = 0) -> Policy:
         """Begin an episode; scripts cannot be replayed, so matches need a trajectory."""
         trajectories = [match.procedure.trajectory for match in matches]
         fallback = self._fallback.start(task, matches, seed=seed) if self._fallback is not None else None
-        return _ReplayPolicy(task, [found for found in trajectories if found], fallback, self._patience)
+        found = [trajectory for trajectory in trajectories if trajectory]
+        return _ReplayPolicy(task, found, fallback, self._patience, self._adapt)
 
 
 class _ReplayPolicy:
     """One episode: the procedures in order, then the fallback."""
 
     def __init__(
-        self, task: str, trajectories: list[Trajectory], fallback: Policy | None, patience: int
+        self,
+        task: str,
+        trajectories: list[Trajectory],
+        fallback: Policy | None,
+        patience: int,
+        adapt: bool,
     ) -> None:
         self._task = task
         self._trajectories = trajectories
         self._fallback = fallback
         self._patience = patience
+        self._adapt = adapt
         self._admissible: Admissible = tuple
         self._acting: Acting | None = None
 
@@ -81,11 +98,16 @@ class _ReplayPolicy:
         self._admissible = admissible
         try:
             if self._acting is None:
-                self._acting = self._replay(observation)
+                self._acting = self._replay(observation) if self._adapt else self._verbatim()
                 return next(self._acting)
             return self._acting.send(observation)
         except StopIteration:
             return self._fallback.act(observation, admissible) if self._fallback is not None else None
+
+    def _verbatim(self) -> Acting:
+        for step in self._trajectories[0].steps if self._trajectories else ():
+            yield step.action
+        return True
 
     def _replay(self, observation: str) -> Acting:
         for number, trajectory in enumerate(self._trajectories):
