@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from memp.agents import Agent, LLMAgent, RandomAgent, ReplayAgent
 from memp.chat import chat_model
 from memp.errors import InputError, unknown_name
-from tasks.base import Split, Task, TextEnv
+from tasks.base import Split, Task, TextEnv, spread
 
 ENVIRONMENTS = ("gridworld", "scienceworld")
 
@@ -73,10 +73,3 @@ def sample(env: TextEnv, split: Split, count: int) -> list[Task]:
         raise InputError(f"{env.name} has no tasks in the split {split!r}")
     each = max(1, round(count / len(kinds)))
     return [task for tasks in kinds.values() for task in spread(tasks, each)]
-
-
-def spread(tasks: Sequence[Task], count: int) -> list[Task]:
-    """Take `count` of the tasks, evenly spread, or all if there are fewer."""
-    if count >= len(tasks):
-        return list(tasks)
-    return [tasks[position * len(tasks) // count] for position in range(count)]

@@ -91,6 +91,13 @@ class TextEnv(Protocol):
         ...
 
 
+def spread(tasks: Sequence[Task], count: int | None) -> list[Task]:
+    """Return `count` of the tasks, at even distances and in their order; all for None or where there are fewer."""
+    if count is None or count >= len(tasks):
+        return list(tasks)
+    return [tasks[place * len(tasks) // count] for place in range(count)]
+
+
 def rollout(env: TextEnv, task_id: str, actions: Iterable[str], *, seed: int = 0) -> Trajectory:
     """Carry out `actions` in one task, to the end of the episode or of the actions."""
     start, info = env.reset(seed, {"task": task_id})

@@ -16,9 +16,8 @@ from typing import get_args
 import pytest
 
 from memp.errors import InputError, TaskError
-from tasks.base import Split, Task, TextEnv, expert_trajectory
+from tasks.base import Split, Task, TextEnv, expert_trajectory, spread
 from tasks.scienceworld import ScienceWorld
-from tasks.scienceworld.env import spread
 from tasks.scienceworld.simulator import JVM_OPTIONS, Simulator
 from tests.env_contract import EnvContract, steps
 

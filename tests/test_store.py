@@ -280,7 +280,7 @@ def test_a_refused_file_is_left_unlocked(path: Path) -> None:
 
 def test_a_held_lock_is_waited_for_and_then_named(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with closing(SQLiteStore(path)) as store:
-        monkeypatch.setattr("memp.store.sqlite.WAIT_S", 0.05)
+        monkeypatch.setattr("memp.store.connection.WAIT_S", 0.05)
         with closing(SQLiteStore(path)) as other, store.transaction():
             with pytest.raises(StoreError, match="another process held the memory"):
                 added(other, "heat an egg")

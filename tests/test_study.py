@@ -23,13 +23,13 @@ from evals.__main__ import main
 from evals.report import Line, write
 from evals.rows import Lines, Row
 from evals.runner import for_each, run_episode
-from evals.settings import AGENTS, ENVIRONMENTS, sample, spread
+from evals.settings import AGENTS, ENVIRONMENTS, sample
 from evals.study import Settings, Study
 from memp import Match, ProceduralMemory, ScriptedChat, Trajectory
 from memp.agents import LLMAgent, RandomAgent
 from memp.errors import InputError, TaskError
 from memp.procedure import procedure_id
-from tasks.base import TextEnv, expert_trajectory
+from tasks.base import TextEnv, expert_trajectory, spread
 from tasks.gridworld import GridWorld
 from tests.openai_server import Messages, OpenAIServer, Response, error
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -19,11 +18,8 @@ from memp.embedding.base import FloatMatrix
 from memp.errors import NotFound, SpaceMismatch, StoreError
 from memp.procedure import Match, Procedure, Revision, Tombstone, Usage
 from memp.store.base import Counts, ProcedureStore, Quarantined
+from memp.store.connection import connect, translated
 from memp.store.index import KeyIndex
-from memp.store.migrations import APPLICATION_ID, MIGRATIONS
-
-WAIT_S = 60.0
-"""How long a writer waits for another process's transaction."""
 
 
 class SQLiteStore(ProcedureStore):
@@ -45,20 +41,7 @@ class SQLiteStore(ProcedureStore):
         self._lock = threading.RLock()
         self._indexes: dict[str, tuple[object, KeyIndex]] = {}
         self._undone = 0
-        if self._path != ":memory:":
-            self._check_path(create)
-        try:
-            self._connection: sqlite3.Connection | None = sqlite3.connect(
-                self._path, isolation_level=None, timeout=WAIT_S, check_same_thread=False
-            )
-        except sqlite3.Error as error:
-            raise StoreError(f"{self._path}: {_explain(error)}") from error
-        try:
-            with self._translated() as db:
-                self._prepare(db)
-        except BaseException:
-            self.close()
-            raise
+        self._connection: sqlite3.Connection | None = connect(self._path, create=create)
 
     @property
     def name(self) -> str:
@@ -287,56 +270,6 @@ class SQLiteStore(ProcedureStore):
             ).fetchone()
         return Counts(**dict(zip(Counts.model_fields, row, strict=True)))
 
-    def _check_path(self, create: bool) -> None:
-        path = Path(self._path)
-        if "\0" in self._path:
-            raise StoreError(f"{self._path!r} cannot be opened: no file has a NUL in its name")
-        try:
-            if path.is_dir():
-                raise StoreError(f"{self._path} is a folder; give the path of a file")
-            if not path.exists():
-                if not create:
-                    raise StoreError(f"there is no memory at {self._path}; `memp build` makes one")
-                if not path.parent.is_dir():
-                    raise StoreError(f"the folder {path.parent} does not exist; create it first")
-        except OSError as error:  # a name too long, a folder that is closed to us
-            raise StoreError(f"{self._path!r} cannot be opened: {error}") from error
-
-    def _prepare(self, db: sqlite3.Connection) -> None:
-        """Check that the file is a memory, and bring its schema up to date."""
-        version = self._version(db)
-        if version > len(MIGRATIONS):
-            raise StoreError(
-                f"{self._path} was written by a newer memp (schema {version}, this one knows {len(MIGRATIONS)}); "
-                "upgrade memp to open it"
-            )
-        if db.execute("PRAGMA journal_mode").fetchone()[0] not in ("wal", "memory"):
-            _switch_to_wal(db)
-        db.execute("PRAGMA synchronous = FULL")
-        db.execute("PRAGMA foreign_keys = ON")
-        if version == len(MIGRATIONS):
-            return
-        db.execute("BEGIN IMMEDIATE")
-        try:
-            for number, migration in enumerate(MIGRATIONS[self._version(db) :], self._version(db) + 1):
-                for statement in filter(str.strip, migration.split(";")):
-                    db.execute(statement)
-                db.execute(f"PRAGMA user_version = {number}")
-            db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            db.execute("COMMIT")
-        except BaseException:
-            if db.in_transaction:
-                db.execute("ROLLBACK")
-            raise
-
-    def _version(self, db: sqlite3.Connection) -> int:
-        # In this order: another process may be making the memory between these lines.
-        tables = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        application = db.execute("PRAGMA application_id").fetchone()[0]
-        if tables and application != APPLICATION_ID:
-            raise StoreError(f"{self._path} is an SQLite file, but not a memory of memp; give another path")
-        return int(db.execute("PRAGMA user_version").fetchone()[0])
-
     def _index(self, kind: str) -> KeyIndex:
         """Return the keys of one kind, as they stand in the file."""
         with self._snapshot() as db:
@@ -403,45 +336,12 @@ class SQLiteStore(ProcedureStore):
     @contextmanager
     def _translated(self) -> Iterator[sqlite3.Connection]:
         """Hold the connection, and say what SQLite's errors mean for the caller."""
-        with self._lock:
-            try:
-                if self._connection is None:
-                    raise StoreError(f"{self._path} is closed; open it again")
-                yield self._connection
-            except sqlite3.Error as error:
-                raise StoreError(f"{self._path}: {_explain(error)}") from error
-
-
-def _switch_to_wal(db: sqlite3.Connection) -> None:
-    """Switch to the write-ahead log; SQLite does not wait for other processes here, so this does."""
-    deadline = time.monotonic() + WAIT_S
-    while True:
-        try:
-            db.execute("PRAGMA journal_mode = WAL")
-            return
-        except sqlite3.OperationalError as error:
-            if "locked" not in str(error) or time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)
+        with self._lock, translated(self._path):
+            if self._connection is None:
+                raise StoreError(f"{self._path} is closed; open it again")
+            yield self._connection
 
 
 def _procedure(document: str, uses: int, successes: int) -> Procedure:
     procedure = Procedure.model_validate_json(document)
     return procedure.model_copy(update={"usage": Usage(uses=uses, successes=successes)})
-
-
-def _explain(error: sqlite3.Error) -> str:
-    words = str(error)
-    ways_out = {
-        "full": "the disk is full; nothing of this change was written: free space and try again",
-        "readonly": "the file or its folder cannot be written; check its permissions",
-        "unable to open": "the file cannot be opened; check the path and its permissions",
-        "locked": f"another process held the memory for {WAIT_S:g} s; try again",
-        "not a database": "this is not a memory of memp; give another path",
-        "malformed": "the file is damaged; restore it from a copy",
-        "disk I/O error": "the disk could not be read or written; nothing of this change was written",
-    }
-    for part, way_out in ways_out.items():
-        if part in words:
-            return f"{way_out} ({words})"
-    return words

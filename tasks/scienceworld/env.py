@@ -11,7 +11,7 @@ from typing import Any, get_args
 import numpy as np
 
 from memp.errors import InputError, TaskError, unknown_name
-from tasks.base import Info, Split, Task
+from tasks.base import Info, Split, Task, spread
 from tasks.scienceworld.simulator import Simulator
 
 SIMPLIFICATIONS = (
@@ -216,10 +216,3 @@ class ScienceWorld:
             rows = itertools.chain.from_iterable(itertools.zip_longest(*columns))
             listed[split] = tuple(task for task in rows if task is not None)
         return listed
-
-
-def spread(tasks: list[Task], count: int | None) -> list[Task]:
-    """Return `count` of the tasks, at even distances and in their order; all for None."""
-    if count is None or count >= len(tasks):
-        return tasks
-    return [tasks[place * len(tasks) // count] for place in range(count)]
