@@ -32,7 +32,7 @@ def main() -> None:
 
 @main.command()
 @click.option("--env", required=True, help=f"Environment: {', '.join(ENVIRONMENTS)}.")
-@click.option("--agent", required=True, help=f"Agent: {', '.join(AGENTS)}.")
+@click.option("--agent", default="llm", show_default=True, help=f"Agent: {', '.join(AGENTS)}.")
 @click.option("--model", help="Chat model, e.g. openai:gpt-4o; for the agent `llm`, and for AveFact's facts.")
 @click.option(
     "--fallback", help="Agent that `replay` hands over to where no procedure applies [default: it stops]."

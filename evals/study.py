@@ -220,6 +220,9 @@ class Study:
             self.out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"{self.out} cannot hold the results: {error}") from error
+        left = [name for name in ("episodes.jsonl", "memory.db") if (self.out / name).exists()]
+        if left and not (self.out / MANIFEST).exists():
+            raise InputError(f"{self.out} holds {left[0]} without its {MANIFEST}; give another --out")
         if (self.out / MANIFEST).exists():
             begun = _read_manifest(self.out)
             differs = [

@@ -10,7 +10,7 @@ from types import TracebackType
 from pydantic import ValidationError
 
 from memp import guidance
-from memp.errors import InputError, MempError
+from memp.errors import InputError
 from memp.procedure import Match
 from memp.trajectory import Step, Trajectory
 from memp.update import MemoryUpdate
@@ -30,7 +30,7 @@ class Episode:
         self,
         task: str,
         matches: Sequence[Match],
-        update: Callable[[list[Trajectory]], MemoryUpdate],
+        leave: Callable[[Trajectory], MemoryUpdate],
         *,
         task_id: str = "",
         start: str = "",
@@ -58,7 +58,8 @@ class Episode:
             )
         except ValidationError as error:
             raise InputError(f"the episode cannot begin: {_first(error)}") from error
-        self._update = update
+        self._leave = leave
+        self._left = False
         self._steps: list[Step] = []
         self._reward: float | None = None
         self._broken = False
@@ -75,6 +76,7 @@ class Episode:
             InputError: if the action is empty, or a text is too long to be an observation; what was recorded
                 before is kept.
         """
+        self._still_running()
         try:
             self._steps.append(Step(action=action, observation=observation))
         except ValidationError as error:
@@ -89,6 +91,7 @@ class Episode:
         Raises:
             InputError: if the reward is not in [0, 1].
         """
+        self._still_running()
         try:
             number = float(reward)
         except (TypeError, ValueError):
@@ -96,6 +99,10 @@ class Episode:
         if not 0 <= number <= 1:
             raise InputError(f"reward is {reward!r}; it must be a number from 0 to 1")
         self._reward = number
+
+    def _still_running(self) -> None:
+        if self._left:
+            raise InputError("the episode has ended with its block; begin another with memory.episode(task)")
 
     @property
     def trajectory(self) -> Trajectory:
@@ -115,11 +122,8 @@ class Episode:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._broken = error is not None
-        try:
-            self.update = self._update([self.trajectory])
-        except MempError as failure:
-            failure.add_note("the episode was not stored; memory.update([episode.trajectory]) tries again")
-            raise
+        self._left = True
+        self.update = self._leave(self.trajectory)
 
 
 def _first(error: ValidationError) -> str:

@@ -189,10 +189,12 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _explain(error: ValidationError) -> str:
     faults = error.errors(include_url=False, include_context=False)
-    first = faults[0]
-    where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"])
-    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-    return f"{where.removeprefix('.') or 'the line'}: {first['msg']}{more}"
+    said = []
+    for fault in faults[:SHOWN]:
+        where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in fault["loc"])
+        said.append(f"{where.removeprefix('.') or 'the line'}: {fault['msg']}")
+    more = f" (and {len(faults) - SHOWN} more)" if len(faults) > SHOWN else ""
+    return "; ".join(said) + more
 
 
 def _refusal(name: str, n: int, bad: list[BadLine]) -> InputError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,13 +13,15 @@ import numpy as np
 
 from memp.build import Builder
 from memp.chat import ChatModel, chat_model
+from memp.embedding import HashEmbedder, NamedEmbedder
 from memp.embedding import embedder as embedder_of
 from memp.embedding.base import Embedder, FloatMatrix, checked
 from memp.episode import Episode
-from memp.errors import InputError, ModelError, NotFound, SpaceMismatch
+from memp.errors import InputError, ModelError, NotFound, ReplyFormatError, SpaceMismatch, StoreError
 from memp.procedure import Granularity, Match, Procedure, Revision, Tombstone
 from memp.retrieve import Key, Retriever, known_key
 from memp.store import Counts, ProcedureStore, Quarantined, open_store
+from memp.store.base import QuarantineKind
 from memp.trajectory import Trajectory
 from memp.update import MemoryUpdate, Policy, Updater, set_aside
 
@@ -59,6 +62,7 @@ class ProceduralMemory:
             update, Builder(build, chat), chat, success_at=success_at, concurrency=concurrency
         )
         self._indexed_at: object = None
+        self._indexing = threading.Lock()
         self._claim_space()
 
     @classmethod
@@ -106,7 +110,7 @@ class ProceduralMemory:
         try:
             return cls(
                 store,
-                embedder=chosen or embedder_of(store.setting("embedder") or "hash"),
+                embedder=chosen or _stored_embedder(store),
                 chat=model,
                 build=build,
                 key=key,
@@ -116,7 +120,8 @@ class ProceduralMemory:
                 seed=seed,
             )
         except BaseException:
-            store.close()
+            if store is not path:
+                store.close()
             raise
 
     def update(self, trajectories: Iterable[Trajectory]) -> MemoryUpdate:
@@ -168,7 +173,7 @@ class ProceduralMemory:
             exclude: As for `retrieve`.
         """
         matches = self.retrieve(task, k, exclude=exclude) if k else []
-        return Episode(task, matches, self.update, task_id=task_id, start=start)
+        return Episode(task, matches, self._leave_episode, task_id=task_id, start=start)
 
     def get(self, procedure_id: str) -> Procedure:
         """Return a procedure in use.
@@ -234,16 +239,17 @@ class ProceduralMemory:
             InputError: if an unfinished episode is to be tried without a reward, or a reflection without
                 the policy for it.
         """
-        waiting = {"unfinished"} if self._update.policy == "reflection" else {"unfinished", "reflect"}
+        if reward is not None and not ids:
+            raise InputError("reward= says how named episodes ended: give their ids, see memory.quarantine()")
         held = {item.id: item for item in self.quarantine()}
         if missing := [item_id for item_id in ids if item_id not in held]:
             raise NotFound(f"{missing[0]!r} is not in quarantine")
         chosen = [held[item_id] for item_id in ids] or [
-            item for item in held.values() if item.kind not in waiting
+            item for item in held.values() if item.kind != "unfinished" and not self._waits_for(item)
         ]
         for item in chosen:
-            if item.kind == "reflect" and item.kind in waiting:
-                raise InputError(f"{item.id!r} awaits reflection: open the memory with update='reflection'")
+            if reason := self._waits_for(item):
+                raise InputError(f"{item.id!r} cannot be tried in this memory: {reason}")
         restored = [_restored(item, reward) for item in chosen if item.kind != "facts"]
         result = self._learn(list(dict.fromkeys(restored)), retried=chosen)
         self._index_missing()
@@ -292,13 +298,39 @@ class ProceduralMemory:
                 f"with that embedder, or re-embed it: memp reembed {self.store.name} --embedder NAME"
             )
 
+    def _waits_for(self, item: Quarantined) -> str:
+        """Why this memory, as it was opened, can make no use of an item; empty if it can."""
+        if item.kind == "reflect" and self._update.policy != "reflection":
+            return "it awaits reflection, open it with update='reflection'"
+        if item.kind == "facts" and item.payload["keys"] != self._retrieve.kind:
+            return f"it awaits the keys {item.payload['keys']!r}"
+        if item.kind == "build":
+            return self._update.refusal(Trajectory.model_validate(item.payload["trajectory"]))
+        return ""
+
+    def _leave_episode(self, trajectory: Trajectory) -> MemoryUpdate:
+        """Learn from one episode; what stops that is raised, but the trajectory is kept."""
+        try:
+            return self.update([trajectory])
+        except Exception as error:
+            kind: QuarantineKind = "build" if trajectory.finished else "unfinished"
+            payload = {"trajectory": trajectory.model_dump(mode="json")}
+            item = set_aside(kind, f"it could not be learned from: {error}", payload, datetime.now(UTC))
+            try:
+                self.store.quarantine(item)
+            except StoreError:
+                error.add_note("the episode was not stored; memory.update([episode.trajectory]) tries again")
+            else:
+                error.add_note(f"the episode is kept in quarantine as {item.id}; memory.retry() tries again")
+            raise
+
     def _learn(self, trajectories: Sequence[Trajectory], retried: Sequence[Quarantined] = ()) -> MemoryUpdate:
         """Update, and take what was tried again out of quarantine, in one transaction."""
         for trajectory in trajectories:
             if not isinstance(trajectory, Trajectory):
                 raise InputError(f"update takes trajectories, and {trajectory!r:.100} is none")
         plan = self._update.plan(self.store, trajectories)
-        keys, aside = self._keys([procedure for _, procedure in plan.built])
+        keys, aside = self._keys([procedure for _, procedure in plan.built], may_wait=True)
         with self.store.transaction():
             self._claim_space()
             result = self._update.apply(self.store, plan, retried=bool(retried))
@@ -315,9 +347,14 @@ class ProceduralMemory:
 
     def _index_missing(self) -> None:
         """Make the keys of procedures that have none of this kind, where anything was written since."""
-        version = self.store.version
-        if not self._retrieve.indexes or self._indexed_at == version:
+        if not self._retrieve.indexes or self._indexed_at == self.store.version:
             return
+        with self._indexing:  # so that no two threads extract the same facts
+            version = self.store.version
+            if self._indexed_at != version:
+                self._index_now(version)
+
+    def _index_now(self, version: object) -> None:
         self._claim_space()
         aside = {
             item.payload["procedure"]
@@ -326,7 +363,7 @@ class ProceduralMemory:
         }
         missing = [found for found in self.store.unindexed(self._retrieve.kind) if found.id not in aside]
         for start in range(0, len(missing), BATCH):
-            keys, failed = self._keys(missing[start : start + BATCH])
+            keys, failed = self._keys(missing[start : start + BATCH], may_wait=False)
             with self.store.transaction():
                 self._claim_space()
                 for procedure, texts, vectors in keys:
@@ -338,8 +375,19 @@ class ProceduralMemory:
         if not missing:  # otherwise the next call looks again
             self._indexed_at = version
 
-    def _keys(self, procedures: Sequence[Procedure]) -> tuple[list[_Keys], list[Quarantined]]:
-        """Embed what procedures are found by; the second list is of those whose facts could not be had."""
+    def _keys(
+        self, procedures: Sequence[Procedure], *, may_wait: bool
+    ) -> tuple[list[_Keys], list[Quarantined]]:
+        """Embed what procedures are found by; the second list is of those whose facts could not be read.
+
+        Args:
+            procedures: To be found.
+            may_wait: Leave out those whose facts a model could not be reached for: the next retrieval makes
+                their keys. An outage passes, so that nothing is set aside for it.
+
+        Raises:
+            ModelError: if a model could not be reached, and it may not wait.
+        """
         if not self._retrieve.indexes:
             return [], []
         found: list[tuple[Procedure, Sequence[str]]] = []
@@ -347,9 +395,12 @@ class ProceduralMemory:
         for procedure in procedures:
             try:
                 found.append((procedure, self._retrieve.texts(procedure.task)))
-            except ModelError as error:
+            except ReplyFormatError as error:
                 payload = {"procedure": procedure.id, "keys": self._retrieve.kind}
                 failed.append(set_aside("facts", error, payload, datetime.now(UTC)))
+            except ModelError:
+                if not may_wait:
+                    raise
         vectors = _embedded(self._embedder, [texts for _, texts in found])
         return [(*pair, part) for pair, part in zip(found, vectors, strict=True)], failed
 
@@ -385,6 +436,11 @@ def _embedded(embedder: Embedder, texts: Sequence[Sequence[str]]) -> list[FloatM
     every = [text for part in texts for text in part]
     vectors = checked(embedder.embed(every, "key"), len(every), embedder.name)
     return np.split(vectors, np.cumsum([len(part) for part in texts])[:-1])
+
+
+def _stored_embedder(store: ProcedureStore) -> Embedder:
+    name = store.setting("embedder")
+    return HashEmbedder() if name is None else NamedEmbedder(name)
 
 
 def _restored(item: Quarantined, reward: float | None) -> Trajectory:

@@ -77,10 +77,6 @@ class Procedure(Record):
 
     usage: Usage = Usage()
 
-    def better_than(self, other: Procedure) -> bool:
-        """Whether it comes from a better episode: more reward, or as much in fewer steps."""
-        return (self.reward, -self.length) > (other.reward, -other.length)
-
 
 class Match(Record):
     """A procedure found for a task."""

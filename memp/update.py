@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeVar, get_args
 from memp.build import Builder
 from memp.chat.base import ChatModel
 from memp.errors import InputError, ModelError, ReplyFormatError, unknown_name
-from memp.guidance import own_words
+from memp.guidance import own_words, strip
 from memp.procedure import Procedure, Provenance, procedure_id
 from memp.prompts import reflect
 from memp.prompts.forms import ask
@@ -182,7 +182,7 @@ class Updater:
         what is stored. The others are skipped, with the reason."""
         best: dict[str, Trajectory] = {}
         for trajectory in plan.trajectories:
-            reason = self._policy_refusal(trajectory) or self._refusal(store, trajectory)
+            reason = self.refusal(trajectory) or self._refusal(store, trajectory)
             if reason:
                 plan.skipped.append(_unbuilt(trajectory, reason))
                 continue
@@ -195,7 +195,10 @@ class Updater:
             plan.skipped.append(_unbuilt(worse, "this update has one as good of the same task"))
         return list(best.values())
 
-    def _policy_refusal(self, trajectory: Trajectory) -> str:
+    def refusal(self, trajectory: Trajectory) -> str:
+        """Why the policy builds nothing from a trajectory; empty if it does."""
+        if not strip(trajectory.task).strip():
+            return "its task is nothing but guidance"
         if not trajectory.steps:
             return "it has no steps"
         if self.policy == "vanilla" or self.succeeded(trajectory):
@@ -209,13 +212,13 @@ class Updater:
             return ""
         last = known[-1].procedure
         current = store.get(last.id)
+        tried = any(_same_way(revision.procedure, trajectory) for revision in known)
         if current is None:
-            tried = any(_same_way(revision.procedure, trajectory) for revision in known)
             if tried or trajectory.reward < last.reward:
                 return f"the procedure of this task was retired: {store.tombstones(last.id)[-1].reason}"
             return ""
         if _rank(trajectory) > (current.reward, -current.length):
-            return ""
+            return "an earlier revision was built from it, and was given up" if tried else ""
         return "the memory has one as good of the same task"
 
     def _failures(self, store: ProcedureStore, plan: Plan) -> list[tuple[Trajectory, Procedure]]:
@@ -315,8 +318,10 @@ def _rank(trajectory: Trajectory) -> tuple[float, int]:
 
 def _same_way(procedure: Procedure, trajectory: Trajectory) -> bool:
     """Whether a procedure was built from an episode like this one, as far as it kept its episode."""
+    if (procedure.reward, procedure.length) != (trajectory.reward, len(trajectory.steps)):
+        return False
     if procedure.trajectory is None:
-        return (procedure.reward, procedure.length) == (trajectory.reward, len(trajectory.steps))
+        return True
     return [step.action for step in procedure.trajectory.steps] == [step.action for step in trajectory.steps]
 
 

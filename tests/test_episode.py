@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import pytest
 
 from memp import guidance
 from memp.chat import ScriptedChat
+from memp.embedding import FloatMatrix, HashEmbedder, Role
 from memp.errors import InputError, ModelError, StoreError
 from memp.memory import ProceduralMemory
 from memp.procedure import Usage
@@ -349,3 +350,37 @@ def test_guidance_in_an_unfinished_episode_is_not_kept_either(memory: Procedural
         episode.record("wash mug", episode.guidance)
 
     assert kept(memory).steps == (Step(action="wash mug", observation=""),)
+
+
+def test_an_episode_that_could_not_be_learned_from_is_kept_and_tried_again() -> None:
+    class Down(HashEmbedder):
+        down = False
+
+        def embed(self, texts: Sequence[str], role: Role = "key") -> FloatMatrix:
+            if self.down:
+                raise ModelError("the embedding server is down")
+            return super().embed(texts, role)
+
+    embedder = Down()
+    with ProceduralMemory.open(":memory:", embedder=embedder) as memory:
+        episode = memory.episode("heat an egg")
+        episode.record("take egg", "You take the egg.")
+        episode.finish(1.0)
+        embedder.down = True
+        with pytest.raises(ModelError, match="down"):
+            episode.__exit__(None, None, None)
+        assert [item.kind for item in memory.quarantine()] == ["build"]
+
+        embedder.down = False
+        assert len(memory.retry().added) == 1
+        assert memory.quarantine() == []
+
+
+def test_what_comes_after_the_block_is_refused() -> None:
+    with ProceduralMemory.open(":memory:") as memory:
+        with memory.episode("heat an egg") as episode:
+            episode.finish(1.0)
+        with pytest.raises(InputError, match="has ended"):
+            episode.record("take egg", "You take the egg.")
+        with pytest.raises(InputError, match="has ended"):
+            episode.finish(0.0)

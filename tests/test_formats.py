@@ -83,7 +83,7 @@ BAD_LINES: list[tuple[object, str]] = [
     ),
     (GOOD | {"steps": [{"action": "", "observation": ""}]}, "steps[0].action: String should have at least 1"),
     (GOOD | {"sucess": 1}, "sucess: Extra inputs are not permitted"),
-    ({}, "task: Field required (and 2 more)"),
+    ({}, "task: Field required; steps: Field required; reward: Field required"),
 ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -250,7 +251,7 @@ def test_facts_that_cannot_be_extracted_are_set_aside_once_and_tried_again(path:
 
 
 def test_a_procedure_whose_facts_cannot_be_extracted_is_stored_all_the_same() -> None:
-    chat = ScriptedChat([ModelError("the server is down"), "- mug", "- mug"])
+    chat = ScriptedChat(["no facts", "- mug", "- mug"])
     with ProceduralMemory.open(":memory:", key="avefact", chat=chat) as memory:
         assert len(memory.update([trajectory("heat an egg"), trajectory("cool a mug")]).added) == 2
         assert [item.kind for item in memory.quarantine()] == ["facts"]
@@ -258,8 +259,7 @@ def test_a_procedure_whose_facts_cannot_be_extracted_is_stored_all_the_same() ->
 
 
 def test_what_was_set_aside_for_one_kind_of_key_is_found_by_the_others(path: Path) -> None:
-    down = ScriptedChat([ModelError("the server is down")])
-    learned(path, TASKS[:1], key="avefact", chat=down)
+    learned(path, TASKS[:1], key="avefact", chat=ScriptedChat(["no facts"]))
     for options in ({"key": "query"}, {"key": "avefact"}):
         with ProceduralMemory.open(path, **options) as memory:  # type: ignore[arg-type]
             assert tasks_found(memory, "heat an egg") == ["heat an egg"]
@@ -271,7 +271,7 @@ def test_nothing_is_set_aside_for_what_is_not_stored() -> None:
 
     def reply(messages: Sequence[Message]) -> str:
         if "facts" in messages[-1]["content"]:
-            raise ModelError("the server is down")
+            return "no such thing"
         ProceduralMemory.open(memory.store).update([trajectory(actions="a")])  # another process is faster
         return SCRIPT
 
@@ -279,6 +279,37 @@ def test_nothing_is_set_aside_for_what_is_not_stored() -> None:
     with ProceduralMemory.open(":memory:", key="avefact", build="script", chat=chat) as memory:
         assert memory.update([trajectory()]).added == ()
         assert memory.quarantine() == []
+
+
+def test_an_outage_while_facts_are_extracted_passes_without_a_trace() -> None:
+    chat = ScriptedChat([ModelError("down"), ModelError("down"), "- egg", "- egg"])
+    with ProceduralMemory.open(":memory:", key="avefact", chat=chat) as memory:
+        assert len(memory.update([trajectory("heat an egg")]).added) == 1
+        with pytest.raises(ModelError, match="down"):
+            memory.retrieve("boil an egg")
+        assert memory.quarantine() == []
+        assert tasks_found(memory, "boil an egg") == ["heat an egg"]
+
+
+def test_threads_extract_the_facts_of_a_procedure_once(path: Path) -> None:
+    learned(path, TASKS)
+    chat = ScriptedChat(lambda _: "- egg")
+    with ProceduralMemory.open(path, key="avefact", chat=chat) as memory, ThreadPoolExecutor(4) as pool:
+        list(pool.map(memory.retrieve, ["egg"] * 4))
+    asked = [call.messages[-1]["content"].splitlines()[0] for call in chat.calls]
+    assert sorted(set(asked) - {"Task: egg"}) == sorted(f"Task: {task}" for task in TASKS)
+    assert len([task for task in asked if task != "Task: egg"]) == len(TASKS)
+
+
+def test_retry_keeps_what_this_memory_can_make_no_use_of(path: Path) -> None:
+    bad = ScriptedChat(["no script"])
+    with ProceduralMemory.open(path, build="script", update="vanilla", chat=bad) as memory:
+        memory.update([trajectory(reward=0.4)])
+    with ProceduralMemory.open(path) as memory:
+        memory.retry()
+        (item,) = memory.quarantine()
+        with pytest.raises(InputError, match="is no success"):
+            memory.retry(item.id)
 
 
 def test_retrieve_says_when_the_facts_of_the_new_task_cannot_be_had() -> None:
@@ -394,8 +425,10 @@ def test_another_embedder_is_refused_with_the_command_that_reembeds(path: Path) 
 
 def test_an_embedder_nobody_can_name_must_be_given_again(path: Path) -> None:
     learned(path, embedder=FailingEmbedder(99, name="mine:1"))
-    with pytest.raises(InputError, match="unknown embedder 'mine'"):
-        ProceduralMemory.open(path)
+    with ProceduralMemory.open(path) as memory:
+        assert memory.stats().procedures == len(TASKS)  # looking needs no embedder
+        with pytest.raises(InputError, match=r"'mine:1'.*memp reembed"):
+            memory.retrieve("cool a mug")
     with ProceduralMemory.open(path, embedder=FailingEmbedder(99, name="mine:1")) as memory:
         assert tasks_found(memory, "cool a mug", k=1) == ["cool a mug"]
 

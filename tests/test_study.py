@@ -413,11 +413,20 @@ def test_a_test_trajectory_planted_among_the_experts_is_not_built(whole: Path, t
 
 
 def test_a_test_procedure_planted_in_the_memory_is_refused(tmp_path: Path) -> None:
+    run(tmp_path)
+    (tmp_path / "episodes.jsonl").unlink()
     with ProceduralMemory.open(tmp_path / "memory.db") as memory:
         memory.update([planted()])
     with pytest.raises(InputError, match="no training task of this study"):
         study(tmp_path).run()
     assert rows_in(tmp_path) == []
+
+
+def test_results_without_their_manifest_are_refused(tmp_path: Path) -> None:
+    run(tmp_path)
+    (tmp_path / "manifest.json").unlink()
+    with pytest.raises(InputError, match=r"without its manifest\.json"):
+        study(tmp_path).run()
 
 
 def test_the_memory_holds_the_training_tasks_and_no_other(whole: Path) -> None:

@@ -61,7 +61,7 @@ class Substitution:
         pattern = "|".join(re.escape(phrase) for phrase in longest_first)
         return re.sub(
             rf"(?<![\w-])(?:{pattern})(?![\w-])",
-            lambda found: self._phrases[found.group().lower()],
+            lambda found: self._phrases.get(found.group().lower(), found.group()),
             text,
             flags=re.IGNORECASE,
         )

@@ -64,4 +64,6 @@ class _LLMPolicy:
             return act.parse(reply.text)
         except ReplyFormatError as error:
             log.warning("%s; its last line is taken as the action", error)
+            if not reply.text.strip():
+                raise
             return reply.text.strip().splitlines()[-1].strip()

@@ -21,8 +21,11 @@ def chat_model(spec: str | ChatModel | None) -> ChatModel | None:
         InputError: if the name is not of that form, or what it needs is not set.
     """
     if not isinstance(spec, str):
-        if spec is not None and not callable(getattr(spec, "reply", None)):
-            raise InputError(f"{spec!r} is no chat model: it has no method `reply`")
+        named = isinstance(getattr(spec, "name", None), str)
+        if spec is not None and not (named and callable(getattr(spec, "reply", None))):
+            raise InputError(
+                f"{spec!r} is no chat model: it needs a `name` and a method `reply`, see ChatModel"
+            )
         return spec
     provider, colon, model = spec.partition(":")
     if not colon or not model.strip():

@@ -2,14 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from memp.embedding.base import Embedder, FloatMatrix, FloatVector, Role
 from memp.embedding.cached import CachedEmbedder
 from memp.embedding.hashing import HashEmbedder
 from memp.errors import InputError, unknown_name
 
-__all__ = ["CachedEmbedder", "Embedder", "FloatMatrix", "FloatVector", "HashEmbedder", "Role", "embedder"]
+__all__ = [
+    "CachedEmbedder",
+    "Embedder",
+    "FloatMatrix",
+    "FloatVector",
+    "HashEmbedder",
+    "NamedEmbedder",
+    "Role",
+    "embedder",
+]
 
 KNOWN = ("hash", "sentence-transformers", "openai")
+
+
+class NamedEmbedder:
+    """The embedder of a name, made when it is first asked to embed: looking at a memory needs no model."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._made: Embedder | None = None
+
+    def embed(self, texts: Sequence[str], role: Role = "key") -> FloatMatrix:
+        """Embed as the embedder of this name does.
+
+        Raises:
+            InputError: if there is no embedder of this name, or what it needs is not set.
+        """
+        if self._made is None:
+            try:
+                self._made = embedder(self.name)
+            except InputError as error:
+                raise InputError(
+                    f"the memory was made with the embedder {self.name!r}: {error}; "
+                    "pass that embedder, or give the memory another one with `memp reembed`"
+                ) from error
+        return self._made.embed(texts, role)
 
 
 def embedder(spec: str | Embedder) -> Embedder:
