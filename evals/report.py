@@ -16,6 +16,9 @@ log = logging.getLogger(__name__)
 
 BASELINE = "none"
 
+HEADLINE = ("env_name", "agent", "fallback", "model", "embedder", "k", "train", "max_steps", "seed", "commit")
+"""What of the manifest a table is headed with, where it is set."""
+
 METRICS = ("success", "reward", "steps", "tokens_in", "tokens_out")
 
 # Okabe and Ito's colours, told apart also by colour-blind readers
@@ -141,9 +144,7 @@ def _won_and_lost(rows: Sequence[Row], split: str, arm: str) -> str:
 def _markdown(lines: Sequence[Line], rows: Sequence[Row], manifest: dict[str, Any]) -> str:
     head, body = cells(lines, rows)
     table = [head, ["---"] * len(head), *body]
-    ran = ", ".join(
-        f"{name} {manifest[name]}" for name in ("env_name", "agent", "model", "k", "train", "seed", "commit")
-    )
+    ran = ", ".join(f"{name} {manifest[name]}" for name in HEADLINE if manifest.get(name) is not None)
     text = "\n".join("| " + " | ".join(row) + " |" for row in table)
     return f"# {manifest['study']}: {ran}\n\n{text}\n\n{NOTE}\n"
 

@@ -228,13 +228,15 @@ class Study:
             differs = [
                 name
                 for name in manifest
-                if name not in ("commit", "python", "versions")
+                if name not in ("commit", "python")
                 and begun.get(name) != json.loads(json.dumps(manifest[name]))
             ]
             if differs:
                 raise InputError(
                     f"{self.out} holds another study: it differs in {', '.join(differs)}; give another --out"
                 )
+            if manifest["commit"] not in begun["commit"].split(", "):  # the table names every one
+                _write_manifest(self.out, {**begun, "commit": f"{begun['commit']}, {manifest['commit']}"})
             return
         _write_manifest(self.out, manifest)
 

@@ -91,9 +91,9 @@ class Retriever:
             InputError: if the task is blank, `k` is below 1, or `exclude` is one text.
             ModelError: if the facts or the vectors of the task could not be had.
         """
-        if not task.strip():
+        if not isinstance(task, str) or not task.strip():
             raise InputError("the task is empty; say what the agent is asked for")
-        if k < 1:
+        if not isinstance(k, int) or k < 1:
             raise InputError(f"k is {k!r}; ask for at least 1 procedure")
         if isinstance(exclude, str):  # would be taken for its letters, and exclude nothing
             raise InputError(f"exclude is the text {exclude!r}; give a list of sources")

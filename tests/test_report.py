@@ -142,9 +142,7 @@ def test_the_table_has_every_arm_and_split_in_order(tmp_path: Path) -> None:
 
 def test_the_table_says_what_ran(tmp_path: Path) -> None:
     head = written(tmp_path, WON).splitlines()[0]
-    assert head == (
-        "# retrieve: env_name gridworld-1, agent replay, model None, k 1, train 16, seed 0, commit abc1234"
-    )
+    assert head == ("# retrieve: env_name gridworld-1, agent replay, k 1, train 16, seed 0, commit abc1234")
 
 
 def test_the_table_is_markdown_with_as_many_cells_in_every_row(tmp_path: Path) -> None:

@@ -664,3 +664,19 @@ def test_results_go_to_runs_where_no_folder_is_named(tmp_path: Path, monkeypatch
     options = ["--env", "gridworld", "--agent", "random", "--episodes", "1", "--train", "1", "--seed", "3"]
     assert CliRunner().invoke(main, ["retrieve", *options]).exit_code == 0
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["retrieve-gridworld-random-3"]
+
+
+def test_a_run_that_goes_on_at_another_commit_names_both(tmp_path: Path) -> None:
+    run(tmp_path)
+    manifest = manifest_in(tmp_path)
+    (tmp_path / "manifest.json").write_text(json.dumps({**manifest, "commit": "earlier"}))
+    run(tmp_path)
+    assert manifest_in(tmp_path)["commit"] == f"earlier, {manifest['commit']}"
+
+
+def test_a_run_that_goes_on_with_other_libraries_is_refused(tmp_path: Path) -> None:
+    run(tmp_path)
+    manifest = manifest_in(tmp_path)
+    (tmp_path / "manifest.json").write_text(json.dumps({**manifest, "versions": {"numpy": "0.1"}}))
+    with pytest.raises(InputError, match="it differs in versions"):
+        study(tmp_path).run()
