@@ -90,6 +90,16 @@ def test_a_word_that_stood_in_once_stands_in_again() -> None:
     assert adapted("connect orange wire to bulb") == "connect red wire to bulb"
 
 
+def test_what_stood_in_for_a_substituted_word_stands_in_again() -> None:
+    adapted = Substitution("find orange wire", "find red wire")
+    adapted.learn("connect red wire", "connect blue wire")
+    assert adapted("use orange wire") == "use blue wire"
+
+
+def test_letters_that_fold_to_others_do_no_harm() -> None:
+    assert Substitution("heat glass", "heat mug")("take gla\u017fs") == "take gla\u017fs"
+
+
 def test_a_refusal_is_not_alike_an_effect() -> None:
     assert not alike("No known action matches that input.", "You move the thermometer to the inventory.")
 

@@ -52,19 +52,11 @@ class Substitution:
         self._phrases = {
             " ".join(old[start:end]): instead for start, end, instead in _replaced(old, words(new_task))
         }
+        self._learned: dict[str, str] = {}
 
     def __call__(self, text: str) -> str:
         """Carry a text of the old task over to the new one."""
-        if not self._phrases:
-            return text
-        longest_first = sorted(self._phrases, key=len, reverse=True)
-        pattern = "|".join(re.escape(phrase) for phrase in longest_first)
-        return re.sub(
-            rf"(?<![\w-])(?:{pattern})(?![\w-])",
-            lambda found: self._phrases.get(found.group().lower(), found.group()),
-            text,
-            flags=re.IGNORECASE,
-        )
+        return _substituted(_substituted(text, self._phrases), self._learned)
 
     def learn(self, wanted: str, done: str) -> None:
         """Remember what stood in for what, so that it does again in the steps to come.
@@ -75,7 +67,20 @@ class Substitution:
         for start, end, stood_in in _replaced(before, after):
             if start > 0:  # never the verb
                 behind = before[end : end + 1]
-                self._phrases[" ".join(before[start:end] + behind)] = " ".join([stood_in, *behind])
+                self._learned[" ".join(before[start:end] + behind)] = " ".join([stood_in, *behind])
+
+
+def _substituted(text: str, phrases: dict[str, str]) -> str:
+    """Make all substitutions at once, longest first, on word boundaries."""
+    if not phrases:
+        return text
+    pattern = "|".join(re.escape(phrase) for phrase in sorted(phrases, key=len, reverse=True))
+    return re.sub(
+        rf"(?<![\w-])(?:{pattern})(?![\w-])",
+        lambda found: phrases.get(found.group().lower(), found.group()),
+        text,
+        flags=re.IGNORECASE,
+    )
 
 
 def _replaced(old: list[str], new: list[str]) -> list[tuple[int, int, str]]:
