@@ -227,8 +227,8 @@ class ProceduralMemory:
         """Try again what is in quarantine.
 
         Args:
-            ids: What to try; without any, all but unfinished episodes and what this memory's policy
-                does not do.
+            ids: What to try; without any, all but unfinished episodes and what this memory, as it was
+                opened, can make no use of.
             reward: For unfinished episodes: how they ended, in [0, 1].
 
         Returns:
@@ -236,8 +236,8 @@ class ProceduralMemory:
 
         Raises:
             NotFound: if an id is not in quarantine.
-            InputError: if an unfinished episode is to be tried without a reward, or a reflection without
-                the policy for it.
+            InputError: if an unfinished episode is to be tried without a reward, an item with a policy or
+                a key that makes no use of it, or a reward is given without ids.
         """
         if reward is not None and not ids:
             raise InputError("reward= says how named episodes ended: give their ids, see memory.quarantine()")

@@ -84,7 +84,7 @@ class _ReplayPolicy:
         self._patience = patience
         self._adapt = adapt
         self._admissible: Admissible = tuple
-        self._acting: Acting | None = None
+        self._acting: Generator[str, str, None] | None = None
 
     @property
     def tokens_in(self) -> int:
@@ -104,18 +104,16 @@ class _ReplayPolicy:
         except StopIteration:
             return self._fallback.act(observation, admissible) if self._fallback is not None else None
 
-    def _verbatim(self) -> Acting:
+    def _verbatim(self) -> Generator[str, str, None]:
         for step in self._trajectories[0].steps if self._trajectories else ():
             yield step.action
-        return True
 
-    def _replay(self, observation: str) -> Acting:
+    def _replay(self, observation: str) -> Generator[str, str, None]:
         for number, trajectory in enumerate(self._trajectories):
             others = self._trajectories[:number] + self._trajectories[number + 1 :]
             replay = _Replay(self._task, trajectory, others, observation, lambda: self._admissible())
             if (yield from replay.run(self._patience)):
-                return True
-        return False
+                return
 
 
 class _Replay:
