@@ -15,6 +15,9 @@ from tasks.base import TextEnv
 
 T = TypeVar("T")
 
+Progress = Callable[[str, int, int, float | None], None]
+"""Told of `stage, done, total, mean reward so far`, as a study goes on; None where nothing is rewarded."""
+
 
 class Outcome(NamedTuple):
     """How an episode ended."""

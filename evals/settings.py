@@ -1,75 +1,95 @@
-"""What a study is run with, by name: environments, agents, and the sample of tasks."""
+"""What a study is run with: how large it is by default, and all that decides its result but the code."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Self
 
-from memp.agents import Agent, LLMAgent, RandomAgent, ReplayAgent
-from memp.chat import chat_model
-from memp.errors import InputError, unknown_name
-from tasks.base import Split, Task, TextEnv, spread
-
-ENVIRONMENTS = ("gridworld", "scienceworld")
-
-AGENTS = ("llm", "random", "replay", "verbatim")
+from memp.errors import unknown_name
+from tasks.base import Split
 
 
-def environment(name: str, *, max_steps: int | None = None, universe: int = 0) -> Callable[[], TextEnv]:
-    """Return what opens the environment of a name; each worker opens its own.
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """How large a study is."""
 
-    Raises:
-        InputError: if there is no such environment.
-    """
-    if name == "gridworld":
-        from tasks.gridworld import GridWorld
+    splits: tuple[Split, ...] = ("test",)
+    """Where it tests; each once, however often it is named."""
 
-        return lambda: GridWorld(universe, max_steps=max_steps)
-    if name == "scienceworld":
-        from tasks.scienceworld import ScienceWorld
+    episodes: int = 60
+    """Tasks per arm, split and seed."""
 
-        return lambda: ScienceWorld() if max_steps is None else ScienceWorld(max_steps=max_steps)
-    raise unknown_name("environment", name, ENVIRONMENTS)
+    train: int = 150
+    """Training tasks whose expert trajectories the memories are built from."""
 
+    k: int = 4
+    """Procedures shown."""
 
-def agent(name: str, model: str | None, fallback: str | None = None) -> Agent:
-    """Return the agent of a name.
+    max_steps: int | None = None
+    """Step budget of an episode; None takes the environment's own."""
 
-    Args:
-        name: One of `AGENTS`.
-        model: The chat model of the agent `llm`.
-        fallback: The agent that goes on where the agent `replay` has no procedure that applies.
-
-    Raises:
-        InputError: if there is no such agent, or it needs a chat model and none is named.
-    """
-    if fallback is not None and name != "replay":
-        raise InputError(f"only the agent 'replay' hands over to a fallback, not {name!r}")
-    if name == "replay":
-        return ReplayAgent(None if fallback is None else agent(fallback, model))
-    if name == "verbatim":
-        return ReplayAgent(adapt=False)
-    if name == "random":
-        return RandomAgent()
-    if name == "llm":
-        chat = chat_model(model)
-        if chat is None:
-            raise InputError("the agent 'llm' needs a chat model: --model openai:<model>")
-        return LLMAgent(chat)
-    raise unknown_name("agent", name, AGENTS)
+    seeds: int = 1
+    """How many seeds, from `Settings.seed` on."""
 
 
-def sample(env: TextEnv, split: Split, count: int) -> list[Task]:
-    """Take about `count` tasks of a split: as many of each kind, spread evenly over the kind's tasks.
+GRIDWORLD_STEPS = 30
+"""Step budget of the grid world in `build`: exploring alone sometimes succeeds, so arms can differ either way."""
 
-    At least one of each kind is taken, so that no kind is left out of a table.
+SCALES = {
+    "retrieve": {"gridworld": Scale(), "scienceworld": Scale()},
+    "build": {
+        # all 32 tasks of a split, and all 64 training tasks, of each of four universes
+        "gridworld": Scale(
+            splits=("dev", "test"), episodes=32, train=64, k=2, max_steps=GRIDWORLD_STEPS, seeds=4
+        ),
+        # one seed: nothing there is random but an agent or a key that is
+        "scienceworld": Scale(splits=("dev", "test")),
+    },
+}
+"""What is left unsaid, by study and environment: the one place of all defaults that depend on them."""
 
-    Raises:
-        InputError: if the split has no tasks.
-    """
-    kinds: dict[str, list[Task]] = {}
-    for task in env.tasks(split):
-        kinds.setdefault(task.kind, []).append(task)
-    if not kinds:
-        raise InputError(f"{env.name} has no tasks in the split {split!r}")
-    each = max(1, round(count / len(kinds)))
-    return [task for tasks in kinds.values() for task in spread(tasks, each)]
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(Scale):
+    """What every study is told; a study adds its own."""
+
+    study: ClassVar[str]
+    """The name of the study."""
+
+    env: str
+
+    agent: str = "llm"
+
+    model: str | None = None
+    """The chat model: of the agent `llm`, of scripts, of AveFact's facts."""
+
+    fallback: str | None = None
+    """The agent that a replay agent hands over to; None ends the episode there."""
+
+    embedder: str = "hash"
+
+    seed: int = 0
+    """The first seed."""
+
+    @classmethod
+    def of(cls, env: str, **given: Any) -> Self:
+        """What was given, and for what is None or empty the defaults of the study in this environment.
+
+        Raises:
+            InputError: if there is no such environment.
+        """
+        scales = SCALES[cls.study]
+        if env not in scales:
+            raise unknown_name("environment", env, scales)
+        chosen = {name: value for name, value in given.items() if value not in (None, ())}
+        return cls(env=env, **{**asdict(scales[env]), **chosen})
+
+    @property
+    def all_seeds(self) -> tuple[int, ...]:
+        """Every seed, in order."""
+        return tuple(range(self.seed, self.seed + self.seeds))
+
+
+def concurrency(model: str | None) -> int:
+    """How many episodes run at once where nobody says: as many as a local model likes to answer together."""
+    return 32 if model is not None and model.startswith("local:") else 2

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pytest
 
 from evals.metrics import bootstrap
-from evals.report import METRICS, Line, cells, summarise, write
+from evals.report import METRICS, OVER_NONE, Line, cells, costs, summarise, write
 from evals.rows import Row
 from tasks.base import Split
 
@@ -54,9 +54,11 @@ def arm_rows(arm: str, rewards: Iterable[float], *, split: Split = "test") -> li
     return [row(arm, f"{split}/{number}", reward, split=split) for number, reward in enumerate(rewards)]
 
 
-def written(out: Path, rows: list[Row], arms: tuple[str, ...] = ARMS) -> str:
+def written(
+    out: Path, rows: list[Row], arms: tuple[str, ...] = ARMS, manifest: Mapping[str, object] = MANIFEST
+) -> str:
     """Write the report of a folder; return its table."""
-    (out / "manifest.json").write_text(json.dumps(MANIFEST))
+    (out / "manifest.json").write_text(json.dumps(manifest))
     write(out, rows, arms)
     return (out / "table.md").read_text()
 
@@ -83,7 +85,8 @@ def test_a_summary_has_every_metric_of_every_arm_and_split() -> None:
     rows = [*WON, *arm_rows("none", [0.0], split="dev"), *arm_rows("query", [1.0], split="dev")]
     found = {(line.arm, line.split, line.metric) for line in summarise(rows, ARMS)}
     plain = {(arm, split, metric) for arm in ARMS for split in ("test", "dev") for metric in METRICS}
-    assert found == plain | {("query", split, "reward_over_none") for split in ("test", "dev")}
+    assert found == plain | {("query", split, name) for split in ("test", "dev") for name in OVER_NONE}
+    assert set(OVER_NONE) == {"success_over_none", "reward_over_none", "steps_over_none"}
 
 
 def test_means_are_those_of_the_rows_with_their_bootstrap_interval() -> None:
@@ -101,6 +104,18 @@ def test_the_difference_to_no_memory_is_paired_by_task() -> None:
 def test_the_difference_is_paired_by_seed_too() -> None:
     rows = [row(arm, "t", seed / 4 + (arm == "query") / 4, seed=seed) for arm in ARMS for seed in range(3)]
     assert line(summarise(rows, ARMS), "query", "reward_over_none").mean == 0.25
+
+
+def test_success_and_steps_are_compared_in_pairs_too() -> None:
+    none = [row("none", "a", 0.5, steps=10), row("none", "b", 1.0, steps=7), row("none", "c", 0.0, steps=10)]
+    query = [
+        row("query", "a", 1.0, steps=8),
+        row("query", "b", 1.0, steps=5),
+        row("query", "c", 0.0, steps=8),
+    ]
+    lines = summarise(none + query, ARMS)
+    assert line(lines, "query", "success_over_none").mean == pytest.approx(1 / 3)
+    assert line(lines, "query", "steps_over_none")[3:] == (-2, -2, -2, 3)
 
 
 def test_repeats_of_one_task_are_one_cluster() -> None:
@@ -122,7 +137,7 @@ def test_an_arm_whose_tasks_have_no_baseline_yet_has_no_difference() -> None:
     lines = summarise(rows, ARMS)
     assert {found.metric for found in lines if found.arm == "query"} == set(METRICS)
     _, body = cells(lines, rows)
-    assert body[1][5:7] == ["-", "0 / 0"]
+    assert (body[1][4], *body[1][6:8]) == ("-", "-", "0 / 0")
 
 
 # --- table.md ---
@@ -152,24 +167,31 @@ def test_the_table_is_markdown_with_as_many_cells_in_every_row(tmp_path: Path) -
 
 
 def test_a_win_is_printed_with_its_sign_and_without_ns() -> None:
-    gain = table(WON)["query"]["over none"]
+    gain = table(WON)["query"]["score over none"]
     assert gain.startswith("+60.0 [+")
     assert not gain.endswith("ns")
 
 
 def test_a_loss_is_printed_with_its_sign() -> None:
     rows = arm_rows("none", [1.0] * 5) + arm_rows("query", [0.0] * 5)
-    assert table(rows)["query"]["over none"] == "-100.0 [-100.0, -100.0]"
+    assert table(rows)["query"]["score over none"] == "-100.0 [-100.0, -100.0]"
 
 
 def test_a_null_result_is_printed_as_one(tmp_path: Path) -> None:
-    assert table(EVEN)["query"]["over none"].endswith(" ns")
+    assert table(EVEN)["query"]["score over none"].endswith(" ns")
     assert "`ns`: its interval includes 0, so no difference was shown" in written(tmp_path, EVEN)
 
 
 def test_no_difference_at_all_is_a_null_result() -> None:
     rows = arm_rows("none", [0.5] * 5) + arm_rows("query", [0.5] * 5)
-    assert table(rows)["query"]["over none"] == "+0.0 [+0.0, +0.0] ns"
+    assert table(rows)["query"]["score over none"] == "+0.0 [+0.0, +0.0] ns"
+
+
+def test_a_difference_in_success_stands_beside_that_in_score() -> None:
+    rows = arm_rows("none", [0.0, 0.25, 0.5, 0.75]) + arm_rows("query", [1.0, 1.0, 1.0, 0.75])
+    assert table(rows)["query"]["success over none"].startswith("+75.0 [+")
+    assert table(rows)["query"]["score over none"].startswith("+56.2 [+")
+    assert table(rows)["none"]["success over none"] == "-"
 
 
 def test_wins_and_losses_are_counted_by_task() -> None:
@@ -182,6 +204,34 @@ def test_tokens_are_both_ways_together() -> None:
     assert (
         table([row("none", "a", 0.0, tokens=10), row("none", "b", 0.0, tokens=20)])["none"]["tokens"] == "45"
     )
+
+
+# --- what the memories took to build ---
+
+
+def built(procedures: int, set_aside: int, sent: int, got: int) -> dict[str, int]:
+    return {
+        **{"procedures": procedures, "set_aside": set_aside},
+        **{"setup_tokens_in": sent, "setup_tokens_out": got},
+    }
+
+
+def test_the_table_says_what_the_memories_hold_and_cost(tmp_path: Path) -> None:
+    memories = {"universe-0/script": built(64, 0, 30_000, 1_204), "universe-0/trajectory": built(64, 0, 0, 0)}
+    text = written(tmp_path, WON, manifest={**MANIFEST, "memories": memories})
+    assert "- script: 64 procedures, 0 set aside, 31,204 tokens to build\n" in text
+    assert "- trajectory: 64 procedures, 0 set aside, 0 tokens to build\n" in text
+
+
+def test_the_memories_of_several_seeds_are_summed() -> None:
+    memories = {f"universe-{seed}/script": built(60 + seed, 4 - seed, 100, 10) for seed in range(2)}
+    assert costs({"memories": memories}) == [
+        "script: 121 procedures in 2 memories, 7 set aside, 220 tokens to build"
+    ]
+
+
+def test_a_study_without_memories_says_nothing_of_them() -> None:
+    assert costs({}) == []
 
 
 # --- the plot ---

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -20,11 +20,15 @@ import pytest
 from click.testing import CliRunner
 
 from evals.__main__ import main
-from evals.report import Line, write
+from evals.arms import AGENTS
+from evals.folder import Folder
+from evals.report import Line
 from evals.rows import Lines, Row
-from evals.runner import for_each, run_episode
-from evals.settings import AGENTS, ENVIRONMENTS, sample
-from evals.study import Settings, Study
+from evals.runner import Progress, for_each, run_episode
+from evals.studies import retrieve
+from evals.studies.retrieve import Retrieve
+from evals.study import run as run_plan
+from evals.worlds import ENVIRONMENTS, sample
 from memp import Match, ProceduralMemory, ScriptedChat, Trajectory
 from memp.agents import LLMAgent, RandomAgent
 from memp.errors import InputError, TaskError
@@ -32,29 +36,28 @@ from memp.procedure import procedure_id
 from tasks.base import TextEnv, expert_trajectory, spread
 from tasks.gridworld import GridWorld
 from tests.openai_server import Messages, OpenAIServer, Response, error
+from tests.studies import by_key, change_manifest, copied, manifest_in, rows_in
+from tests.studies import run as run_study
 
 CHECKOUT = Path(__file__).parent.parent
 
-SMALL = Settings(study="retrieve", env="gridworld", agent="replay", episodes=8, train=16)
+SMALL = Retrieve(env="gridworld", agent="replay", episodes=8, train=16)
+
+ARMS = ("none", "random", "query", "avefact")
+
+MEMORY = Path("universe-0") / "trajectory.db"
+
+EXPERTS = "universe-0/trajectories.jsonl"
 
 
-def study(out: Path, settings: Settings = SMALL, *, workers: int = 2) -> Study:
-    return Study(settings, out, workers=workers)
+def run(out: Path, settings: Retrieve = SMALL, *, workers: int = 2) -> list[Line]:
+    return run_study(out, settings, workers=workers)
 
 
-def run(out: Path, settings: Settings = SMALL, *, workers: int = 2) -> list[Line]:
-    """Run a study as the command does; return its summary."""
-    found = study(out, settings, workers=workers)
-    return write(out, found.run(), found.arms)
-
-
-def rows_in(out: Path) -> list[Row]:
-    return list(Lines(out / "episodes.jsonl", Row).held)
-
-
-def manifest_in(out: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((out / "manifest.json").read_text())
-    return found
+def ran(out: Path, settings: Retrieve) -> list[Row]:
+    """Run a study; return its episodes."""
+    run(out, settings)
+    return rows_in(out)
 
 
 @pytest.fixture(scope="module")
@@ -65,21 +68,13 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def copied(whole: Path, out: Path, *names: str) -> Path:
-    """Begin a study's folder with some files of another."""
-    out.mkdir()
-    for name in names:
-        (out / name).write_bytes((whole / name).read_bytes())
-    return out
-
-
 # --- fair arms ---
 
 
 def test_all_arms_have_the_same_tasks_and_seeds(whole: Path) -> None:
     by_arm = {
         arm: sorted((row.task, row.split, row.seed) for row in rows_in(whole) if row.arm == arm)
-        for arm in Study.arms
+        for arm in ARMS
     }
     assert len(by_arm["none"]) == 8
     assert all(tasks == by_arm["none"] for tasks in by_arm.values())
@@ -90,14 +85,14 @@ def test_arms_are_those_of_the_paper(whole: Path) -> None:
 
 
 def test_all_arms_have_the_same_step_budget(tmp_path: Path) -> None:
-    rows = study(tmp_path, replace(SMALL, agent="random", max_steps=7)).run()
-    assert {(arm, max(row.steps for row in rows if row.arm == arm)) for arm in Study.arms} == {
-        (arm, 7) for arm in Study.arms
+    rows = ran(tmp_path, replace(SMALL, agent="random", max_steps=7))
+    assert {(arm, max(row.steps for row in rows if row.arm == arm)) for arm in ARMS} == {
+        (arm, 7) for arm in ARMS
     }
 
 
 def test_an_agent_that_ignores_its_memory_does_the_same_in_every_arm(tmp_path: Path) -> None:
-    rows = study(tmp_path, replace(SMALL, agent="random")).run()
+    rows = ran(tmp_path, replace(SMALL, agent="random"))
     found: dict[str, set[tuple[float, int]]] = {}
     for row in rows:
         found.setdefault(row.task, set()).add((row.reward, row.steps))
@@ -114,16 +109,21 @@ def test_only_the_arm_without_memory_is_shown_nothing(whole: Path) -> None:
 
 
 def test_k_procedures_are_shown(tmp_path: Path) -> None:
-    rows = study(tmp_path, replace(SMALL, k=3)).run()
+    rows = ran(tmp_path, replace(SMALL, k=3))
     assert {len(set(row.shown)) for row in rows if row.arm != "none"} == {3}
 
 
-def test_another_seed_draws_another_random_sample(whole: Path, tmp_path: Path) -> None:
-    other = study(tmp_path, replace(SMALL, seed=1)).run()
-    first, second = (
-        {row.task: row.shown for row in rows if row.arm == "random"} for rows in (rows_in(whole), other)
-    )
-    assert first != second
+def test_seeds_that_share_a_world_share_its_memory_and_draw_other_samples_of_it(tmp_path: Path) -> None:
+    plan = retrieve.plan(SMALL)
+    shared = replace(plan, worlds=(replace(plan.worlds[0], seeds=(0, 1)),))
+    rows = run_plan(shared, Folder(tmp_path))
+
+    assert {row.task for row in rows if row.seed == 0} == {row.task for row in rows if row.seed == 1}
+    shown = {(row.arm, row.task, row.seed): row.shown for row in rows}
+    tasks = {row.task for row in rows}
+    assert all(shown["query", task, 0] == shown["query", task, 1] for task in tasks)
+    assert all(shown["random", task, 0] != shown["random", task, 1] for task in tasks)
+    assert len(list(tmp_path.rglob("*.db"))) == 1
 
 
 def test_memory_of_the_same_place_helps(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_memory_of_the_same_place_helps(tmp_path: Path) -> None:
 
 
 def test_each_split_is_run_once_however_often_it_is_named(tmp_path: Path) -> None:
-    rows = study(tmp_path, replace(SMALL, splits=("test", "dev", "test"))).run()
+    rows = ran(tmp_path, replace(SMALL, splits=("test", "dev", "test")))
     assert len(rows) == len({row.key for row in rows}) == 2 * 8 * 4
 
 
@@ -159,13 +159,13 @@ def test_a_row_holds_the_documented_fields(whole: Path) -> None:
 
 
 def test_shown_procedures_are_those_of_the_memory(whole: Path) -> None:
-    with ProceduralMemory.open(whole / "memory.db", create=False) as memory:
+    with ProceduralMemory.open(whole / MEMORY, create=False) as memory:
         known = {procedure.id for procedure in memory.procedures()}
     assert {shown for row in rows_in(whole) for shown in row.shown} <= known
 
 
 def test_running_again_adds_nothing(whole: Path, tmp_path: Path) -> None:
-    out = copied(whole, tmp_path / "again", *(path.name for path in whole.iterdir()))
+    out = copied(whole, tmp_path / "again")
     before = {path.name: path.read_bytes() for path in out.iterdir() if path.suffix in (".json", ".jsonl")}
     run(out)
     assert {name: (out / name).read_bytes() for name in before} == before
@@ -174,9 +174,7 @@ def test_running_again_adds_nothing(whole: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("workers", [1, 4])
 def test_any_concurrency_gives_the_same_rows(whole: Path, tmp_path: Path, workers: int) -> None:
     summary = run(tmp_path, workers=workers)
-    assert sorted(rows_in(tmp_path), key=lambda row: row.key) == sorted(
-        rows_in(whole), key=lambda row: row.key
-    )
+    assert by_key(rows_in(tmp_path)) == by_key(rows_in(whole))
     assert [line._asdict() for line in summary] == json.loads((whole / "summary.json").read_text())
 
 
@@ -188,7 +186,7 @@ def resumed(out: Path, whole: Path) -> None:
     run(out)
     rows = rows_in(out)
     assert len(rows) == len({row.key for row in rows})
-    assert sorted(rows, key=lambda row: row.key) == sorted(rows_in(whole), key=lambda row: row.key)
+    assert by_key(rows) == by_key(rows_in(whole))
     assert (out / "summary.json").read_text() == (whole / "summary.json").read_text()
 
 
@@ -196,16 +194,16 @@ def resumed(out: Path, whole: Path) -> None:
 def test_a_study_cut_off_at_any_byte_resumes_to_the_same_summary(
     whole: Path, tmp_path: Path, left: int
 ) -> None:
-    out = copied(whole, tmp_path / "cut", "manifest.json", "trajectories.jsonl", "episodes.jsonl")
+    out = copied(whole, tmp_path / "cut", "manifest.json", EXPERTS, "episodes.jsonl")
     data = (out / "episodes.jsonl").read_bytes()
     (out / "episodes.jsonl").write_bytes(data[:left])
     resumed(out, whole)
 
 
 def test_expert_trajectories_cut_off_in_a_line_are_made_again(whole: Path, tmp_path: Path) -> None:
-    out = copied(whole, tmp_path / "cut", "manifest.json", "trajectories.jsonl")
-    data = (out / "trajectories.jsonl").read_bytes()
-    (out / "trajectories.jsonl").write_bytes(data[: len(data) // 2])
+    out = copied(whole, tmp_path / "cut", "manifest.json", EXPERTS)
+    data = (out / EXPERTS).read_bytes()
+    (out / EXPERTS).write_bytes(data[: len(data) // 2])
     resumed(out, whole)
 
 
@@ -225,9 +223,7 @@ def when_begun(process: subprocess.Popen[bytes], out: Path) -> None:
 
 
 def test_a_study_killed_at_any_moment_resumes_with_no_row_lost_or_doubled(tmp_path: Path) -> None:
-    settings = Settings(
-        study="retrieve", env="gridworld", agent="random", episodes=32, train=16, splits=("dev", "test")
-    )
+    settings = Retrieve(env="gridworld", agent="random", episodes=32, train=16, splits=("dev", "test"))
     kills = 0
     for _ in range(2):
         with subprocess.Popen(
@@ -337,7 +333,7 @@ def test_no_jobs_open_no_environment() -> None:
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"seed": 1}, "seed"),
+        ({"seed": 1}, "seed, split_digest"),
         ({"k": 2}, "k"),
         ({"agent": "random"}, "agent"),
         ({"episodes": 4}, "episodes, split_digest"),
@@ -349,29 +345,29 @@ def test_the_folder_of_another_study_is_refused_naming_what_differs(
 ) -> None:
     before = (whole / "episodes.jsonl").read_bytes()
     with pytest.raises(InputError, match=f"holds another study: it differs in {named}; give another --out"):
-        study(whole, replace(SMALL, **change)).run()
+        run(whole, replace(SMALL, **change))
     assert (whole / "episodes.jsonl").read_bytes() == before
 
 
 def test_a_folder_whose_rows_are_no_episodes_is_refused_with_the_line(whole: Path, tmp_path: Path) -> None:
-    out = copied(whole, tmp_path / "odd", "manifest.json", "trajectories.jsonl")
+    out = copied(whole, tmp_path / "odd", "manifest.json", EXPERTS)
     first = (whole / "episodes.jsonl").read_bytes().splitlines(keepends=True)[0]
     (out / "episodes.jsonl").write_bytes(first + b'{"arm": 1}\n' + first)
     with pytest.raises(InputError, match=r"episodes\.jsonl line 2 is no row"):
-        study(out).run()
+        run(out)
 
 
 @pytest.mark.parametrize("text", ["{", "[]", ""])
 def test_a_manifest_that_cannot_be_read_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "manifest.json").write_text(text)
     with pytest.raises(InputError, match="is no manifest"):
-        study(tmp_path).run()
+        run(tmp_path)
 
 
 def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("mine")
     with pytest.raises(InputError, match="cannot hold the results"):
-        study(tmp_path / "out").run()
+        run(tmp_path / "out")
 
 
 @pytest.mark.parametrize(
@@ -391,7 +387,7 @@ def test_a_study_that_cannot_run_says_why_and_leaves_nothing_behind(
     tmp_path: Path, change: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(InputError, match=said):
-        study(tmp_path / "out", replace(SMALL, **change)).run()
+        run(tmp_path / "out", replace(SMALL, **change))
     assert not (tmp_path / "out").exists()
 
 
@@ -406,7 +402,8 @@ def planted() -> Trajectory:
 
 def test_a_test_trajectory_planted_among_the_experts_is_not_built(whole: Path, tmp_path: Path) -> None:
     leak = planted()
-    (tmp_path / "trajectories.jsonl").write_text(leak.model_dump_json() + "\n")
+    (tmp_path / EXPERTS).parent.mkdir()
+    (tmp_path / EXPERTS).write_text(leak.model_dump_json() + "\n")
     run(tmp_path)
     assert all(procedure_id(leak.source) not in row.shown for row in rows_in(tmp_path))
     assert (tmp_path / "summary.json").read_text() == (whole / "summary.json").read_text()
@@ -415,10 +412,10 @@ def test_a_test_trajectory_planted_among_the_experts_is_not_built(whole: Path, t
 def test_a_test_procedure_planted_in_the_memory_is_refused(tmp_path: Path) -> None:
     run(tmp_path)
     (tmp_path / "episodes.jsonl").unlink()
-    with ProceduralMemory.open(tmp_path / "memory.db") as memory:
+    with ProceduralMemory.open(tmp_path / MEMORY) as memory:
         memory.update([planted()])
     with pytest.raises(InputError, match="no training task of this study"):
-        study(tmp_path).run()
+        run(tmp_path)
     assert rows_in(tmp_path) == []
 
 
@@ -426,38 +423,38 @@ def test_results_without_their_manifest_are_refused(tmp_path: Path) -> None:
     run(tmp_path)
     (tmp_path / "manifest.json").unlink()
     with pytest.raises(InputError, match=r"without its manifest\.json"):
-        study(tmp_path).run()
+        run(tmp_path)
 
 
 def test_the_memory_holds_the_training_tasks_and_no_other(whole: Path) -> None:
     env = GridWorld()
-    with ProceduralMemory.open(whole / "memory.db", create=False) as memory:
+    with ProceduralMemory.open(whole / MEMORY, create=False) as memory:
         sources = {procedure.source for procedure in memory.procedures()}
     assert sources == {task.id for task in sample(env, "train", SMALL.train)}
     assert sources.isdisjoint(row.task for row in rows_in(whole))
 
 
 def tamper(path: Path) -> None:
-    with ProceduralMemory.open(path / "memory.db") as memory:
+    with ProceduralMemory.open(path / MEMORY) as memory:
         procedure = next(memory.procedures())
         assert procedure.trajectory is not None
         memory.update([procedure.trajectory.model_copy(update={"steps": procedure.trajectory.steps[:1]})])
 
 
 def test_a_memory_changed_between_two_runs_is_refused(whole: Path, tmp_path: Path) -> None:
-    out = copied(whole, tmp_path / "out", *(path.name for path in whole.iterdir()))
+    out = copied(whole, tmp_path / "out")
     tamper(out)
     with pytest.raises(InputError, match=r"the memory in .* is not the one this study began with"):
-        study(out).run()
+        run(out)
 
 
 def test_a_memory_changed_during_a_run_is_noticed(tmp_path: Path) -> None:
-    def progress(stage: str, done: int, total: int, mean: float) -> None:
+    def progress(stage: str, done: int, total: int, mean: float | None) -> None:
         if stage == "episodes" and done == 5:
             tamper(tmp_path)
 
     with pytest.raises(InputError, match=r"the memory in .* is not the one this study began with"):
-        Study(SMALL, tmp_path, workers=1, progress=progress).run()
+        run_study(tmp_path, SMALL, workers=1, progress=progress)
 
 
 # --- the manifest ---
@@ -465,9 +462,9 @@ def test_a_memory_changed_during_a_run_is_noticed(tmp_path: Path) -> None:
 
 def test_the_manifest_names_all_that_decided_the_result(whole: Path) -> None:
     manifest = manifest_in(whole)
-    with ProceduralMemory.open(whole / "memory.db", create=False) as memory:
+    with ProceduralMemory.open(whole / MEMORY, create=False) as memory:
         digest = memory.digest()
-    assert manifest["memory_digest"] == digest
+    assert manifest["memories"]["universe-0/trajectory"]["digest"] == digest
     assert manifest["memory"] == {"embedder": "hash:char3-5-2048-v1", "facts": "keywords-1"}
     assert manifest["prompts"].keys() == {"act", "distil", "facts", "reflect"}
     assert all(isinstance(version, int) for version in manifest["prompts"].values())
@@ -485,7 +482,7 @@ def test_the_manifest_names_all_that_decided_the_result(whole: Path) -> None:
 
 def test_the_manifest_says_which_chat_model_extracts_the_facts(tmp_path: Path, server: OpenAIServer) -> None:
     settings = replace(SMALL, episodes=1, train=1, model="openai:test")
-    study(tmp_path, settings).run()
+    ran(tmp_path, settings)
     assert re.fullmatch(r"openai:test/facts-\d+", manifest_in(tmp_path)["memory"]["facts"])
 
 
@@ -497,9 +494,10 @@ def test_a_machine_without_git_runs_a_study(tmp_path: Path, monkeypatch: pytest.
 
 def test_progress_is_told_of_every_trajectory_and_episode(tmp_path: Path) -> None:
     told: list[tuple[str, int, int]] = []
-    progress: Callable[[str, int, int, float], None] = lambda *at: told.append(at[:3])  # noqa: E731
-    Study(SMALL, tmp_path, workers=1, progress=progress).run()
-    assert [at for at in told if at[0] == "memory"] == [("memory", done, 16) for done in range(17)]
+    progress: Progress = lambda *at: told.append(at[:3])  # noqa: E731
+    run_study(tmp_path, SMALL, workers=1, progress=progress)
+    assert [at for at in told if at[0] == "experts"] == [("experts", done, 16) for done in range(17)]
+    assert [at for at in told if at[0] == "memory"] == [("memory", 16, 16)]
     assert [at for at in told if at[0] == "episodes"] == [("episodes", done, 32) for done in range(33)]
 
 
@@ -521,7 +519,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[OpenAIServer]:
 
 def test_an_llm_runs_in_every_arm_and_its_tokens_are_counted(tmp_path: Path, server: OpenAIServer) -> None:
     settings = replace(SMALL, agent="llm", model="openai:test", episodes=4, train=4, max_steps=2)
-    rows = study(tmp_path, settings).run()
+    rows = ran(tmp_path, settings)
 
     assert len(rows) == 4 * 4
     assert all(row.tokens_in > 0 and row.tokens_out == 2 * row.steps for row in rows)
@@ -632,10 +630,10 @@ def test_the_command_prints_the_table_with_every_arm_and_says_where_it_is(tmp_pa
     options = ["--env", "gridworld", "--agent", "replay", "--episodes", "4", "--train", "4"]
     result = CliRunner().invoke(main, ["retrieve", *options, "--out", str(tmp_path / "[x]")])
     assert result.exit_code == 0, result.output
-    assert re.findall(r"^ test +(\w+) ", result.stdout, re.MULTILINE) == list(Study.arms)
+    assert re.findall(r"^ test +(\w+) ", result.stdout, re.MULTILINE) == list(ARMS)
     assert f"everything is in {tmp_path / '[x]'}\n" in result.stdout
     assert {path.name for path in (tmp_path / "[x]").iterdir()} >= {
-        *("episodes.jsonl", "manifest.json", "summary.json", "table.md", "memory.db"),
+        *("episodes.jsonl", "manifest.json", "summary.json", "table.md", "universe-0"),
     }
 
 
@@ -649,6 +647,7 @@ def test_the_command_prints_the_table_with_every_arm_and_says_where_it_is(tmp_pa
 def test_the_command_fails_with_one_line(tmp_path: Path, given: list[str], said: str) -> None:
     result = CliRunner().invoke(main, ["retrieve", *given, "--out", str(tmp_path / "out")])
     assert result.exit_code == 1
+    assert result.stdout == ""  # no bars of what never began
     (line,) = result.stderr.splitlines()
     assert line.startswith("Error: unknown ")
     assert said in line
@@ -669,14 +668,13 @@ def test_results_go_to_runs_where_no_folder_is_named(tmp_path: Path, monkeypatch
 def test_a_run_that_goes_on_at_another_commit_names_both(tmp_path: Path) -> None:
     run(tmp_path)
     manifest = manifest_in(tmp_path)
-    (tmp_path / "manifest.json").write_text(json.dumps({**manifest, "commit": "earlier"}))
+    change_manifest(tmp_path, commit="earlier")
     run(tmp_path)
     assert manifest_in(tmp_path)["commit"] == f"earlier, {manifest['commit']}"
 
 
 def test_a_run_that_goes_on_with_other_libraries_is_refused(tmp_path: Path) -> None:
     run(tmp_path)
-    manifest = manifest_in(tmp_path)
-    (tmp_path / "manifest.json").write_text(json.dumps({**manifest, "versions": {"numpy": "0.1"}}))
+    change_manifest(tmp_path, versions={"numpy": "0.1"})
     with pytest.raises(InputError, match="it differs in versions"):
-        study(tmp_path).run()
+        run(tmp_path)

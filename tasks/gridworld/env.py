@@ -12,7 +12,7 @@ import numpy as np
 from memp.errors import InputError, TaskError, unknown_name
 from tasks.base import Info, Split, Task
 from tasks.gridworld import text
-from tasks.gridworld.layout import CLASSIC_SIZE
+from tasks.gridworld.layout import CLASSIC_SIZE, Cell
 from tasks.gridworld.solver import solve
 from tasks.gridworld.task import GridTask
 from tasks.gridworld.universe import Universe
@@ -78,11 +78,15 @@ class GridWorld:
         if task_id is None:
             train = self._splits["train"]
             task_id = train[np.random.default_rng(seed).integers(len(train))].id
-        self._task = self.task(task_id)
-        self._world = self._task.world()
+        return self.begin(self.task(task_id))
+
+    def begin(self, task: GridTask) -> tuple[str, Info]:
+        """Begin an episode of any task, also of one that no split lists."""
+        self._task = task
+        self._world = task.world()
         self._state = initial(self._world)
         self._steps, self._over = 0, False
-        return f"{text.arrival(self._task.place.name)} {text.view(self._world, self._state)}", self._info()
+        return f"{text.arrival(task.place.name)} {text.view(self._world, self._state)}", self._info()
 
     def step(self, action: str) -> tuple[str, float, bool, bool, Info]:
         """Act, by a name in `ACTIONS`; what is of no use here changes nothing but costs its step."""
@@ -108,6 +112,13 @@ class GridWorld:
         one has an effect too.
         """
         return tuple(ACTIONS[action] for action in useful(*self._running()))
+
+    @property
+    def at(self) -> Cell:
+        """The agent's cell: what its observation calls column and row."""
+        world, state = self._world, self._state
+        y, x = divmod(state.at, world.size)
+        return x, y
 
     def expert(self, task_id: str) -> tuple[str, ...]:
         """A shortest sequence of actions that does the task; leaves the environment needing a `reset`."""

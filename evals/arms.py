@@ -1,0 +1,70 @@
+"""The arms of a study: who acts, and what is shown to them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from memp.agents import Agent, LLMAgent, RandomAgent, ReplayAgent
+from memp.chat import ChatModel
+from memp.errors import InputError, unknown_name
+from memp.retrieve import Key
+
+AGENTS = ("llm", "random", "replay", "verbatim")
+
+BASELINE = "none"
+"""The arm without memory, which the others are compared with."""
+
+
+@dataclass(frozen=True)
+class Recall:
+    """How procedures come from a memory: equal ones share what they open."""
+
+    recipe: str
+    """The name of the `Recipe` that the memory was built by."""
+
+    key: Key
+    k: int
+    """How many procedures are shown."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """What one line of a table stands for."""
+
+    name: str
+    agent: Agent
+
+    recall: Recall | None = None
+    """What retrieves for the agent; None is no memory."""
+
+
+def agent(name: str, chat: ChatModel | None, fallback: str | None = None) -> Agent:
+    """Return the agent of a name.
+
+    Args:
+        name: One of `AGENTS`.
+        chat: The chat model of the agent `llm`.
+        fallback: The agent that goes on where the agent `replay` has no procedure that applies.
+
+    Raises:
+        InputError: if there is no such agent, or it needs a chat model and there is none.
+    """
+    if fallback is not None and name != "replay":
+        raise InputError(f"only the agent 'replay' hands over to a fallback, not {name!r}")
+    if name == "replay":
+        return ReplayAgent(None if fallback is None else agent(fallback, chat))
+    if name == "verbatim":
+        return ReplayAgent(adapt=False)
+    if name == "random":
+        return RandomAgent()
+    if name == "llm":
+        if chat is None:
+            raise InputError("the agent 'llm' needs a chat model: --model openai:<model>")
+        return LLMAgent(chat)
+    raise unknown_name("agent", name, AGENTS)
+
+
+def baseline(chosen: Agent) -> Arm:
+    """The arm without memory. A replay agent that has no fallback acts at random there."""
+    alone = chosen.name in ("replay", "verbatim")
+    return Arm(BASELINE, RandomAgent() if alone else chosen)

@@ -1,0 +1,143 @@
+"""The folder of a study: whose it is, what was learned there, and a line an episode."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from evals.manifest import PASSING
+from evals.rows import Lines, Row
+from memp.errors import InputError
+from memp.trajectory import Record, Trajectory
+
+MANIFEST = "manifest.json"
+
+EPISODES = "episodes.jsonl"
+
+TRAJECTORIES = "trajectories.jsonl"
+
+FRESH = ".new.db"
+"""The end of the name of a memory that is being built."""
+
+
+class Built(Record):
+    """A memory as it was when it had been built."""
+
+    digest: str
+    """Of all it holds: what proves it unchanged."""
+
+    procedures: int
+
+    set_aside: int
+    """How many trajectories no procedure could be made of, or found by; its quarantine has them."""
+
+    set_aside_tasks: tuple[str, ...]
+    """Which tasks they are of."""
+
+    setup_tokens_in: int
+    setup_tokens_out: int
+    """Tokens of the chat model that it took to build."""
+
+
+class Folder:
+    """A folder that one study claims, with a folder below for each of its worlds.
+
+    The manifest is written all or not at all, whenever a kill comes.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Take the path; nothing is read or made yet."""
+        self.path = path
+
+    def claim(self, manifest: dict[str, Any]) -> None:
+        """Write the manifest, or check that the study begun here is this one.
+
+        Raises:
+            InputError: if the folder cannot be made, or holds something else.
+        """
+        _make(self.path)
+        if not (self.path / MANIFEST).exists():
+            self._refuse_orphans()
+            self._write(manifest)
+            return
+        begun = self._read()
+        asked = json.loads(json.dumps(manifest))
+        differs = [name for name in asked if name not in PASSING and begun.get(name) != asked[name]]
+        if differs:
+            raise InputError(
+                f"{self.path} holds another study: it differs in {', '.join(differs)}; give another --out"
+            )
+        if manifest["commit"] not in begun["commit"].split(", "):  # the table names every one
+            self._write({**begun, "commit": f"{begun['commit']}, {manifest['commit']}"})
+
+    def rows(self) -> Lines[Row]:
+        """The episodes run so far, to be added to."""
+        return Lines(self.path / EPISODES, Row)
+
+    def trajectories(self, world: str) -> Lines[Trajectory]:
+        """What the experts of a world did so far, to be added to."""
+        return Lines(_make(self.path / world) / TRAJECTORIES, Trajectory)
+
+    def memory(self, world: str, recipe: str) -> Path:
+        """Where a memory lies once it is built to the end."""
+        return self.path / world / f"{recipe}.db"
+
+    def fresh_memory(self, world: str, recipe: str) -> Path:
+        """Where to build a memory; what a kill left of another attempt is removed."""
+        path = self.memory(world, recipe).with_suffix(FRESH)
+        _discard(path)
+        return path
+
+    def built(self, world: str, recipe: str) -> Built | None:
+        """What is noted about a memory; None while it is not built to the end."""
+        found = self._read().get("memories", {}).get(f"{world}/{recipe}")
+        return None if found is None else Built.model_validate_json(json.dumps(found))
+
+    def keep_fresh(self, world: str, recipe: str, built: Built) -> None:
+        """Put a memory that is built and closed in its place, and note it.
+
+        What was noted before stays: a memory that was lost has to come out the same.
+        """
+        path = self.memory(world, recipe)
+        _discard(path)
+        path.with_suffix(FRESH).replace(path)
+        manifest = self._read()
+        manifest.setdefault("memories", {}).setdefault(f"{world}/{recipe}", built.model_dump(mode="json"))
+        self._write(manifest)
+
+    def _refuse_orphans(self) -> None:
+        """Refuse results that nothing says the origin of."""
+        left = [path for path in (self.path / EPISODES, *sorted(self.path.glob("*/*.db"))) if path.exists()]
+        if left:
+            name = left[0].relative_to(self.path)
+            raise InputError(f"{self.path} holds {name} without its {MANIFEST}; give another --out")
+
+    def _read(self) -> dict[str, Any]:
+        path = self.path / MANIFEST
+        try:
+            manifest = json.loads(path.read_text())
+        except ValueError as error:
+            raise InputError(f"{path} is no manifest: {error}; give another --out") from error
+        if not isinstance(manifest, dict):
+            raise InputError(f"{path} is no manifest; give another --out")
+        return manifest
+
+    def _write(self, manifest: dict[str, Any]) -> None:
+        fresh = self.path / f"{MANIFEST}.new"
+        fresh.write_text(json.dumps(manifest, indent=2) + "\n")
+        fresh.replace(self.path / MANIFEST)
+
+
+def _discard(path: Path) -> None:
+    """Remove a memory with what SQLite keeps beside it."""
+    for suffix in ("", "-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
+def _make(path: Path) -> Path:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{path} cannot hold the results: {error}") from error
+    return path

@@ -1,0 +1,97 @@
+"""What decided the result of a study, for the manifest beside it."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import subprocess
+from collections.abc import Iterable
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from evals.plan import Plan
+from memp.chat import ChatModel
+from memp.errors import InputError
+from memp.memory import ProceduralMemory
+from memp.prompts import act, distil, facts, reflect
+
+PASSING = ("commit", "python")
+"""What may change where a study goes on."""
+
+PACKAGES = ("memp", "numpy", "scienceworld", "gymnasium")
+
+LOCAL_PACKAGES = ("torch", "transformers")
+"""What decides how a local model answers."""
+
+WEIGHTS = (
+    *("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"),
+    *("chat_template.jinja", "*.safetensors", "pytorch_model*.bin"),
+)
+"""The files of a model folder that decide what it answers, as patterns."""
+
+
+def describe(plan: Plan) -> dict[str, Any]:
+    """Return all that decides the result of a plan, and the commit it is run at."""
+    identity = _identity(plan.chat)
+    packages = PACKAGES if identity is None else (*PACKAGES, *LOCAL_PACKAGES)
+    tasks = [task.id for world in plan.worlds for task in (*world.train, *world.test)]
+    with ProceduralMemory.open(":memory:", chat=plan.chat, embedder=plan.embedder, key="avefact") as memory:
+        kept = {name: value for name, value in memory.describe().items() if name in ("embedder", "facts")}
+    return {
+        "study": plan.settings.study,
+        **asdict(plan.settings),
+        "env_name": plan.worlds[0].env_name,
+        "model_sha256": identity,
+        "prompts": {prompt.NAME: prompt.VERSION for prompt in (act, distil, facts, reflect)},
+        "split_digest": _digest(tasks),
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "versions": {name: _version(name) for name in packages},
+        "memory": kept,
+    }
+
+
+def fingerprint(folder: Path) -> str:
+    """Return a hash of the weights and the tokenizer of a model: another one after every training.
+
+    Raises:
+        InputError: if the folder holds no model.
+    """
+    hashed = hashlib.sha256()
+    files = sorted({path for pattern in WEIGHTS for path in folder.glob(pattern)})
+    if not files:
+        raise InputError(f"{folder} holds no model: none of {', '.join(WEIGHTS)}")
+    for path in files:
+        with path.open("rb") as file:
+            hashed.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+    return hashed.hexdigest()
+
+
+def _identity(chat: ChatModel | None) -> str | None:
+    """The fingerprint of a model that lies in a folder, as its `path` says; None of any other."""
+    path = getattr(chat, "path", None)
+    return fingerprint(Path(path)) if isinstance(path, str | Path) and Path(path).is_dir() else None
+
+
+def _digest(names: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(names).encode()).hexdigest()
+
+
+def _commit() -> str:
+    command = ["git", "describe", "--always", "--dirty"]
+    try:
+        found = subprocess.run(
+            command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+        )
+    except OSError:  # no git on this machine
+        return "unknown"
+    return found.stdout.strip() or "unknown"
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,89 @@
+"""The options that all studies share, declared once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from evals.arms import AGENTS
+from evals.settings import SCALES
+from evals.worlds import ENVIRONMENTS
+
+SPLITS = ("dev", "test")
+"""Where a study may test; the third split is what it learns from."""
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def common(study: str) -> Callable[[Command], Command]:
+    """Add the options of every study, with the defaults of this one in their help."""
+    options = (
+        click.option("--env", required=True, help=f"Environment: {', '.join(ENVIRONMENTS)}."),
+        click.option("--agent", default="llm", show_default=True, help=f"Agent: {', '.join(AGENTS)}."),
+        click.option(
+            "--model",
+            help="Chat model, e.g. openai:gpt-4o; for the agent `llm`, for scripts, and for AveFact's facts.",
+        ),
+        click.option(
+            "--fallback",
+            help="Agent that `replay` hands over to where no procedure applies [default: it stops].",
+        ),
+        click.option("--embedder", default="hash", show_default=True, help="Embedder, as in `memp build`."),
+        click.option(
+            "--split",
+            "splits",
+            multiple=True,
+            type=click.Choice(SPLITS),
+            help=f"Split to test on; may be given twice{_unsaid(study, 'splits')}.",
+        ),
+        _number("--episodes", f"Tasks per arm, split and seed{_unsaid(study, 'episodes')}."),
+        _number("--train", f"Training tasks in memory{_unsaid(study, 'train')}."),
+        _number("-k", f"Procedures shown{_unsaid(study, 'k')}."),
+        _number("--max-steps", f"Step budget of an episode{_unsaid(study, 'max_steps')}."),
+        click.option(
+            "--seed",
+            default=0,
+            show_default=True,
+            type=click.IntRange(0),
+            help="Of all that is random; in the grid world also the universe.",
+        ),
+        _number("--seeds", f"How many seeds, from --seed on{_unsaid(study, 'seeds')}."),
+        click.option(
+            "--concurrency",
+            "workers",
+            type=click.IntRange(1),
+            help="Episodes, and calls of the model, at once [default: 2; 32 with a local: model].",
+        ),
+        click.option(
+            "--out", type=click.Path(path_type=Path), help="Folder of the results [default: runs/...]."
+        ),
+    )
+
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def _number(name: str, says: str) -> Callable[[Command], Command]:
+    return click.option(name, type=click.IntRange(1), help=says)
+
+
+def _unsaid(study: str, field: str) -> str:
+    """What an option is where it is not given, in every environment."""
+    found = {env: _text(getattr(scale, field)) for env, scale in SCALES[study].items()}
+    said = list(dict.fromkeys(found.values()))
+    if len(said) > 1:
+        said = [f"{env} {text}" for env, text in found.items()]
+    return f" [default: {', '.join(said)}]"
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return "the environment's"
+    return " and ".join(value) if isinstance(value, tuple) else str(value)

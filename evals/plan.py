@@ -1,0 +1,43 @@
+"""What a study is going to do, as a value: the worlds, how memories are built, and the arms."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from evals.arms import Arm
+from evals.settings import Settings
+from evals.worlds import World
+from memp.chat import ChatModel
+from memp.embedding import Embedder
+from memp.procedure import Granularity
+from memp.retrieve import Key
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a memory is built from the experts' trajectories of a world."""
+
+    name: str
+    """What `Recall.recipe` says; also of the memory's file."""
+
+    build: Granularity
+
+    chat: ChatModel | None = None
+    """Who writes what is distilled; None: nothing is."""
+
+    key: Key = "query"
+    """What procedures are to be found by first: their keys of this kind are made at once."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study: arms that differ in one thing, on the same tasks, seeds and step budget."""
+
+    settings: Settings
+    worlds: tuple[World, ...]
+    recipes: tuple[Recipe, ...]
+    arms: tuple[Arm, ...]
+    embedder: Embedder
+
+    chat: ChatModel | None
+    """Who extracts the facts of a task under test; None: the built-in keywords."""

@@ -1,0 +1,1 @@
+"""The studies: each makes the plan of one table of the paper."""

@@ -1,0 +1,53 @@
+"""What a procedure is to keep of what was lived through (the paper's Table 1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from evals.arms import Arm, Recall, agent, baseline
+from evals.plan import Plan, Recipe
+from evals.settings import Settings
+from evals.worlds import worlds
+from memp.chat import chat_model
+from memp.embedding import embedder
+from memp.errors import InputError
+from memp.procedure import Granularity
+from memp.retrieve import Key, known_key
+
+GRANULARITIES: tuple[Granularity, ...] = ("script", "trajectory", "proceduralization")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Build(Settings):
+    """The settings of the study `build`."""
+
+    study = "build"
+
+    key: Key = "query"
+    """What procedures are found by, in every arm."""
+
+
+def plan(settings: Build) -> Plan:
+    """Compare no memory with scripts, trajectories, and both: a memory of each from the same trajectories.
+
+    Raises:
+        InputError: if the settings cannot be carried out.
+    """
+    if settings.model is None:
+        raise InputError(
+            "the arms 'script' and 'proceduralization' need a chat model that distils:"
+            " --model openai:<model> or local:<path or name>"
+        )
+    known_key(settings.key)
+    chat = chat_model(settings.model)
+    acting = agent(settings.agent, chat, settings.fallback)
+    recipes = [Recipe(granularity, granularity, chat, settings.key) for granularity in GRANULARITIES]
+    arms = [Arm(recipe.name, acting, Recall(recipe.name, settings.key, settings.k)) for recipe in recipes]
+    return Plan(
+        settings,
+        recipes=tuple(recipes),
+        arms=(baseline(acting), *arms),
+        embedder=embedder(settings.embedder),
+        chat=chat,
+        worlds=worlds(settings),
+    )

@@ -1,0 +1,52 @@
+"""`python -m evals.training MODEL`: train a bundled model from nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import click
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from evals.training.train import RECIPES, Point, train
+
+
+@click.command()
+@click.argument("model", type=click.Choice(list(RECIPES)))
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of the model [default: models/MODEL].")
+@click.option("--steps", type=click.IntRange(1), help="Training steps [default: the recipe's].")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of all that is random.")
+@click.option(
+    "--workers", default=1, show_default=True, type=click.IntRange(0), help="Processes that make lessons."
+)
+def main(model: str, out: Path | None, steps: int | None, seed: int, workers: int) -> None:
+    """Train MODEL from nothing."""
+    recipe = replace(RECIPES[model], seed=seed, steps=steps or RECIPES[model].steps)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("loss {task.fields[loss]:.3f}, answers right {task.fields[right]:.1%}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns) as bars:
+        bar = bars.add_task(model, total=recipe.steps, loss=0.0, right=0.0)
+
+        def tell(step: int, curve: list[Point]) -> None:
+            bars.update(bar, completed=step)
+            if curve:
+                bars.update(bar, loss=curve[-1].loss, right=curve[-1].held_out)
+
+        train(recipe, out or Path("models") / model, workers=workers, tell=tell)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""From demonstrations to batches of tokens."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from random import Random
+from typing import TYPE_CHECKING, NamedTuple
+
+from evals.training.demonstrations import Turn, demonstration
+from evals.training.words import END, PAD, ids, tokenizer
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+TEXT_WEIGHT = 0.02
+"""Weight of a token that is read and not answered: it helps to learn what texts are like."""
+
+CHUNK = 768
+"""Demonstrations drawn at once and sorted by length, so that a batch has little padding."""
+
+STRIDE = 32
+"""Lengths are multiples of this: fewer different ones spare the allocator."""
+
+_SENTENCE = re.compile(r"(?<=\. )|(?=\n)")
+
+
+@dataclass(frozen=True)
+class Example:
+    """A demonstration in tokens: what is read at each place, what should come next, and how much that counts."""
+
+    read: list[int]
+    taught: list[int]
+    weights: list[float]
+
+
+class Batch(NamedTuple):
+    """Examples padded to one length, each of shape (examples, length)."""
+
+    read: Tensor
+    taught: Tensor
+    weights: Tensor
+
+
+def example(turns: Sequence[Turn]) -> Example:
+    """Put a demonstration into tokens, as the chat template does."""
+    tokens: list[int] = []
+    should: list[int] = []  # what should stand at each place; differs from `tokens` where the agent slipped
+    weights: list[float] = []
+    for turn in turns:
+        answers = turn.role == "assistant"
+        content, end = encode(turn.content), ids([END] if answers else [])
+        tokens += [*ids([f"<|{turn.role}|>"]), *content, *end]
+        should += [*ids([f"<|{turn.role}|>"]), *(encode(turn.taught) if answers else content), *end]
+        weights += [0.0, *([1.0 if answers else TEXT_WEIGHT] * len(content)), *([1.0] * len(end))]
+    assert len(should) == len(tokens), "a slip is as long as what is taught"
+    return Example(tokens[:-1], should[1:], weights[1:])
+
+
+def encode(text: str) -> list[int]:
+    """The tokens of a text, as the tokenizer finds them, but faster: sentences come again and again."""
+    return [number for sentence in _SENTENCE.split(text) for number in _sentence(sentence)]
+
+
+@lru_cache(maxsize=200_000)
+def _sentence(sentence: str) -> tuple[int, ...]:
+    return tuple(_TOKENIZER.encode(sentence, add_special_tokens=False))
+
+
+_TOKENIZER = tokenizer(context=1_000_000)
+
+
+class Chunks:
+    """Batches by the chunk, as a dataset that torch's loader can read from several processes."""
+
+    def __init__(self, tokens: int, *, first: int = 0) -> None:
+        """Take the most tokens of a batch, with its padding, and the number of the first chunk."""
+        self._tokens = tokens
+        self._first = first
+
+    def __len__(self) -> int:
+        return 100_000
+
+    def __getitem__(self, number: int) -> list[Batch]:
+        """Make the batches of a chunk: the same everywhere."""
+        number += self._first
+        seeds = range(number * CHUNK, (number + 1) * CHUNK)
+        examples = sorted((example(demonstration(seed)) for seed in seeds), key=lambda one: len(one.read))
+        batches = [padded(some) for some in _packed(examples, self._tokens)]
+        Random(number).shuffle(batches)
+        return batches
+
+
+def padded(examples: Sequence[Example]) -> Batch:
+    """Fill examples up at their ends, where the causal mask keeps the padding from being read."""
+    import torch
+
+    length = -(-max(len(one.read) for one in examples) // STRIDE) * STRIDE
+    (pad,) = ids([PAD])
+
+    def fill(rows: list[list[int]]) -> Tensor:
+        return torch.tensor([row + [pad] * (length - len(row)) for row in rows])
+
+    weights = torch.tensor([one.weights + [0.0] * (length - len(one.weights)) for one in examples])
+    return Batch(fill([one.read for one in examples]), fill([one.taught for one in examples]), weights)
+
+
+def _packed(examples: Sequence[Example], tokens: int) -> Iterator[list[Example]]:
+    """Group examples, shortest first, as many as fit."""
+    group: list[Example] = []
+    for one in examples:
+        if group and len(one.read) * (len(group) + 1) > tokens:
+            yield group
+            group = []
+        group.append(one)
+    if group:
+        yield group

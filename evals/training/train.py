@@ -1,0 +1,242 @@
+"""Training a bundled model from nothing."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from copy import deepcopy
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from evals.training.batches import Batch, Chunks
+from evals.training.words import END, NAMES, PAD, ids, save_tokenizer, vocabulary_size
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import LlamaForCausalLM
+
+CONTEXT = 4096
+"""Positions of a model; demonstrations have up to some 2,000 tokens."""
+
+FIRST_HELD_OUT = 1_000_000
+"""Chunks from this number on are never trained on."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that decides a model, with the code."""
+
+    width: int
+    layers: int
+    heads: int
+    inner: int
+    """Width of the feed-forward layers."""
+
+    steps: int
+    learning_rate: float
+    warm_up: int = 200
+    batch_tokens: int = 16_000
+    seed: int = 0
+
+
+RECIPES = {
+    "memp-small": Recipe(width=64, layers=4, heads=4, inner=176, steps=1500, learning_rate=4e-3),
+    "memp-base": Recipe(width=128, layers=5, heads=4, inner=352, steps=4000, learning_rate=2e-3),
+}
+
+
+@dataclass(frozen=True)
+class Point:
+    """One point of the training curve."""
+
+    step: int
+    tokens: int
+    """Trained on so far, without padding."""
+
+    seconds: float
+    loss: float
+    """Mean over the batches since the last point."""
+
+    held_out: float
+    """Share of the answers' tokens that are the most likely ones, on held-out demonstrations."""
+
+
+def train(
+    recipe: Recipe,
+    folder: Path,
+    *,
+    workers: int = 1,
+    every: int = 250,
+    tell: Callable[[int, list[Point]], None],
+) -> list[Point]:
+    """Train a model from nothing and write it to a folder as a standard checkpoint.
+
+    Args:
+        recipe: What to train.
+        folder: Where the model goes, as far as it is trained at each point of the curve.
+        workers: Processes that make demonstrations.
+        every: Steps between two points of the curve.
+        tell: Told of every step, with the curve so far.
+
+    Returns:
+        The training curve.
+    """
+    import torch
+
+    torch.manual_seed(recipe.seed)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model: Any = new_model(recipe)
+    model.to(device)
+    names = _Names(model, recipe.seed)
+    matrices = [weights for weights in model.parameters() if weights.ndim > 1]
+    vectors = [weights for weights in model.parameters() if weights.ndim <= 1]
+    optimizer = torch.optim.AdamW(
+        [{"params": matrices, "weight_decay": 0.02}, {"params": vectors, "weight_decay": 0.0}],
+        lr=recipe.learning_rate,
+        betas=(0.9, 0.95),
+    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, recipe))
+    held_out = Chunks(recipe.batch_tokens)[FIRST_HELD_OUT]
+    curve: list[Point] = []
+    began, losses, tokens = time.monotonic(), [], 0
+    for step, batch in zip(range(1, recipe.steps + 1), _batches(recipe, workers), strict=False):
+        names.draw()
+        with _half(device):
+            loss = _loss(model, batch, device)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        schedule.step()
+        losses.append(loss.item())
+        tokens += int((batch.weights > 0).sum())
+        if step % every == 0 or step == recipe.steps:
+            names.settle()
+            right = accuracy(model, held_out, device)
+            curve.append(Point(step, tokens, time.monotonic() - began, sum(losses) / len(losses), right))
+            losses = []
+            save(model, folder, recipe, curve)
+        tell(step, curve)
+    return curve
+
+
+def new_model(recipe: Recipe) -> LlamaForCausalLM:
+    """A model with random weights."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    (pad,), (end,) = ids([PAD]), ids([END])
+    config = LlamaConfig(
+        vocab_size=vocabulary_size(),
+        hidden_size=recipe.width,
+        num_hidden_layers=recipe.layers,
+        num_attention_heads=recipe.heads,
+        num_key_value_heads=recipe.heads,
+        intermediate_size=recipe.inner,
+        max_position_embeddings=CONTEXT,
+        tie_word_embeddings=True,
+        initializer_range=recipe.width**-0.5 / 2,
+        pad_token_id=pad,
+        bos_token_id=None,
+        eos_token_id=end,
+    )
+    return LlamaForCausalLM(config)
+
+
+def accuracy(model: Any, batches: list[Batch], device: str) -> float:
+    """The share of the answers' tokens that the model finds most likely."""
+    import torch
+
+    right = asked = 0
+    with torch.inference_mode(), _half(device):
+        for batch in batches:
+            answers = batch.weights == 1
+            found = model(input_ids=batch.read.to(device), use_cache=False).logits.argmax(-1).cpu()
+            right += int((found == batch.taught)[answers].sum())
+            asked += int(answers.sum())
+    return right / asked
+
+
+def save(model: LlamaForCausalLM, folder: Path, recipe: Recipe, curve: list[Point]) -> None:
+    """Write a standard checkpoint with weights in half precision, and how it came about."""
+    import torch
+
+    folder.mkdir(parents=True, exist_ok=True)
+    half: Any = deepcopy(model)
+    half.to(torch.float16).save_pretrained(folder)
+    save_tokenizer(folder, CONTEXT)
+    training = {"recipe": asdict(recipe), "curve": [asdict(point) for point in curve]}
+    (folder / "training.json").write_text(json.dumps(training, indent=1) + "\n")
+
+
+class _Names:
+    """The vectors of the words in place names: drawn anew for every batch, so that no name can be learned.
+
+    All that a model can tell is whether two names are the same, also of names that it never read.
+    """
+
+    def __init__(self, model: LlamaForCausalLM, seed: int) -> None:
+        import torch
+
+        self._seed = seed
+        self._random = torch.Generator().manual_seed(seed)
+        self._embedding: torch.Tensor = model.model.embed_tokens.weight
+        self._rows = [torch.tensor(ids(words)) for words in NAMES.values()]
+        self._size = model.config.initializer_range
+        width = model.config.hidden_size
+        self._kinds = [torch.randn(width, generator=self._random) for _ in self._rows]
+
+    def draw(self) -> None:
+        """Give every name another vector; adjectives are told from styles by what theirs share."""
+        import torch
+
+        with torch.no_grad():
+            for rows, kind in zip(self._rows, self._kinds, strict=True):
+                own = torch.randn(len(rows), len(kind), generator=self._random)
+                self._embedding[rows] = ((own + kind) * self._size).to(self._embedding.device)
+
+    def settle(self) -> None:
+        """Give every name the vector that it keeps in the finished model."""
+        state = self._random.get_state()
+        self._random.manual_seed(self._seed + 1)
+        self.draw()
+        self._random.set_state(state)
+
+
+def _loss(model: Any, batch: Batch, device: str) -> torch.Tensor:
+    """The weighted mean of the cross-entropy."""
+    from torch.nn.functional import cross_entropy
+
+    logits = model(input_ids=batch.read.to(device), use_cache=False).logits.float()
+    each = cross_entropy(logits.flatten(0, 1), batch.taught.to(device).flatten(), reduction="none")
+    weights = batch.weights.to(device).flatten()
+    return (each * weights).sum() / weights.sum()
+
+
+def _batches(recipe: Recipe, workers: int) -> Iterator[Batch]:
+    from torch.utils.data import DataLoader
+
+    chunks: Any = Chunks(recipe.batch_tokens, first=recipe.seed * 100_000)
+    loader: Any = DataLoader(chunks, batch_size=None, num_workers=workers)
+    for batches in loader:
+        yield from batches
+
+
+def _rate(step: int, recipe: Recipe) -> float:
+    """Linear warm-up, then half a cosine down to a twentieth."""
+    if step < recipe.warm_up:
+        return (step + 1) / recipe.warm_up
+    done = (step - recipe.warm_up) / max(1, recipe.steps - recipe.warm_up)
+    return 0.05 + 0.95 * (1 + math.cos(math.pi * done)) / 2
+
+
+def _half(device: str) -> AbstractContextManager[Any]:
+    """Compute in half precision where that is faster."""
+    import torch
+
+    if device == "cpu" and not torch.cpu._is_avx512_bf16_supported():
+        return nullcontext()
+    return torch.autocast(device, torch.bfloat16)

@@ -1,0 +1,64 @@
+"""Running small studies as the command does, and reading what they left."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from evals.folder import Folder
+from evals.plan import Plan
+from evals.report import Line, write
+from evals.rows import Lines, Row
+from evals.runner import Progress
+from evals.settings import Settings
+from evals.studies import build, retrieve
+from evals.study import run as run_plan
+
+
+def plan(settings: Settings) -> Plan:
+    """Make the plan of whichever study the settings are of."""
+    if isinstance(settings, build.Build):
+        return build.plan(settings)
+    assert isinstance(settings, retrieve.Retrieve)
+    return retrieve.plan(settings)
+
+
+def run(
+    out: Path, settings: Settings, *, workers: int = 2, progress: Progress = lambda *_: None
+) -> list[Line]:
+    """Run a study and write its report; return its summary."""
+    chosen = plan(settings)
+    rows = run_plan(chosen, Folder(out), workers=workers, progress=progress)
+    return write(out, rows, [arm.name for arm in chosen.arms])
+
+
+def rows_in(out: Path) -> list[Row]:
+    """The episodes of a folder, in the order they ended."""
+    return list(Lines(out / "episodes.jsonl", Row).held)
+
+
+def by_key(rows: list[Row]) -> list[Row]:
+    """Episodes in an order that no thread decides."""
+    return sorted(rows, key=lambda row: row.key)
+
+
+def manifest_in(out: Path) -> dict[str, Any]:
+    """The manifest of a folder."""
+    found: dict[str, Any] = json.loads((out / "manifest.json").read_text())
+    return found
+
+
+def change_manifest(out: Path, **changes: object) -> None:
+    """Write other values into the manifest of a folder."""
+    (out / "manifest.json").write_text(json.dumps({**manifest_in(out), **changes}))
+
+
+def copied(whole: Path, out: Path, *names: str) -> Path:
+    """Begin a folder with some files of another one, all where none are named."""
+    for path in whole.rglob("*"):
+        name = path.relative_to(whole)
+        if path.is_file() and (not names or str(name) in names):
+            (out / name).parent.mkdir(parents=True, exist_ok=True)
+            (out / name).write_bytes(path.read_bytes())
+    return out
