@@ -84,8 +84,8 @@ class ProceduralMemory:
 
         Args:
             path: One SQLite file, or `:memory:`.
-            chat: `openai:<model>` (OPENAI_BASE_URL honoured), a `ChatModel`, or None. Scripts, reflection
-                and facts other than keywords need one.
+            chat: `openai:<model>` (OPENAI_BASE_URL honoured), `local:<path or bundled name>`, a
+                `ChatModel`, or None. Scripts, reflection and facts other than keywords need one.
             embedder: `hash` (no key, no download), `sentence-transformers:<name or path>`,
                 `openai:<model>`, or an `Embedder`. None takes the one the memory was made with, `hash` for
                 a new one.

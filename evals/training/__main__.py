@@ -15,19 +15,25 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from evals.training.card import write_card
 from evals.training.train import RECIPES, Point, train
 
 
 @click.command()
 @click.argument("model", type=click.Choice(list(RECIPES)))
-@click.option("--out", type=click.Path(path_type=Path), help="Folder of the model [default: models/MODEL].")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of the model [default: runs/MODEL].")
 @click.option("--steps", type=click.IntRange(1), help="Training steps [default: the recipe's].")
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="Of all that is random.")
+@click.option(
+    "--seed", default=0, show_default=True, type=click.IntRange(0, 9), help="Of all that is random."
+)
 @click.option(
     "--workers", default=1, show_default=True, type=click.IntRange(0), help="Processes that make lessons."
 )
 def main(model: str, out: Path | None, steps: int | None, seed: int, workers: int) -> None:
-    """Train MODEL from nothing."""
+    """Train MODEL from nothing.
+
+    The folder can be used at once, as local:FOLDER; `--out models/MODEL` replaces the bundled one.
+    """
     recipe = replace(RECIPES[model], seed=seed, steps=steps or RECIPES[model].steps)
     columns = (
         TextColumn("{task.description}"),
@@ -45,7 +51,9 @@ def main(model: str, out: Path | None, steps: int | None, seed: int, workers: in
             if curve:
                 bars.update(bar, loss=curve[-1].loss, right=curve[-1].held_out)
 
-        train(recipe, out or Path("models") / model, workers=workers, tell=tell)
+        folder = out or Path("runs") / model
+        train(recipe, folder, workers=workers, tell=tell)
+        write_card(model, folder)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from random import Random
@@ -86,11 +86,15 @@ class Chunks:
     def __getitem__(self, number: int) -> list[Batch]:
         """Make the batches of a chunk: the same everywhere."""
         number += self._first
-        seeds = range(number * CHUNK, (number + 1) * CHUNK)
-        examples = sorted((example(demonstration(seed)) for seed in seeds), key=lambda one: len(one.read))
-        batches = [padded(some) for some in _packed(examples, self._tokens)]
-        Random(number).shuffle(batches)
-        return batches
+        made = batches(range(number * CHUNK, (number + 1) * CHUNK), self._tokens)
+        Random(number).shuffle(made)
+        return made
+
+
+def batches(seeds: Iterable[int], tokens: int) -> list[Batch]:
+    """The demonstrations of some numbers, in batches of at most `tokens` tokens, shortest first."""
+    examples = sorted((example(demonstration(seed)) for seed in seeds), key=lambda one: len(one.read))
+    return [padded(some) for some in _packed(examples, tokens)]
 
 
 def padded(examples: Sequence[Example]) -> Batch:

@@ -10,12 +10,13 @@ from typing import TypeVar
 
 from evals.training import answers
 from evals.training.experience import Knowledge, Lived, live
-from evals.training.teacher import Teacher, lesson
+from evals.training.teacher import Decision, Teacher, lesson, stray_thought
 from evals.training.worlds import FreshPlace, draw_place, draw_rule, draw_style, draw_task, rearranged
 from memp import guidance
 from memp.procedure import Granularity, Match, Procedure, Provenance, procedure_id
 from memp.prompts import act, distil, facts, reflect
 from tasks.gridworld import GridWorld
+from tasks.gridworld.layout import CLASSIC_SIZE
 from tasks.gridworld.place import Rule
 from tasks.gridworld.solver import solve
 from tasks.gridworld.task import GridTask
@@ -62,14 +63,13 @@ class Turn:
 def demonstration(seed: int) -> list[Turn]:
     """Make the demonstration of a number: the same everywhere."""
     random = Random(seed)
-    prompt = _draw(random, PROMPTS)
-    if prompt == "act":
-        return _act(random)
-    if prompt == "distil":
-        return _distil(random)
-    if prompt == "facts":
-        return _facts(random)
-    return _reflect(random)
+    make = {"act": _act, "distil": _distil, "facts": _facts, "reflect": _reflect}
+    return make[_draw(random, PROMPTS)](random)
+
+
+def prompt_of(seed: int) -> str:
+    """Which prompt the demonstration of a number is about."""
+    return _draw(Random(seed), PROMPTS)
 
 
 def _act(random: Random) -> list[Turn]:
@@ -88,15 +88,12 @@ def _act(random: Random) -> list[Turn]:
     content = act.render(info["task"], "" if in_system else shown, observation, env.admissible())
     while True:
         decided = teacher.decide(env.at)
-        done = decided.action if random.random() >= slips else _slip(random)
-        turns += [
-            Turn("user", content),
-            Turn("assistant", decided._replace(action=done).reply, decided.reply),
-        ]
-        observation, _, terminated, truncated, _ = env.step(done)
+        given = decided if random.random() >= slips else _slipped(random, decided)
+        turns += [Turn("user", content), Turn("assistant", given.reply, decided.reply)]
+        observation, _, terminated, truncated, _ = env.step(given.action)
         if terminated or truncated:
             return turns
-        teacher.saw(done, observation)
+        teacher.saw(given.action, observation)
         teacher.look(env.at)
         content = act.turn(observation, env.admissible())
 
@@ -208,6 +205,12 @@ def _explored(random: Random, task: GridTask, known: Knowledge, *, budget: int) 
         actions.append(action)
         over = terminated or truncated
     return live(env, task, actions)
+
+
+def _slipped(random: Random, decided: Decision) -> Decision:
+    """A slip of the hand, and as often also of the mind: what was thought before is not to be relied on."""
+    thought = stray_thought(random, CLASSIC_SIZE) if random.random() < 0.5 else decided.thought
+    return Decision(thought, _slip(random))
 
 
 def _slip(random: Random) -> str:

@@ -7,6 +7,7 @@ what it then sees counts for more. It never looks at the world behind the text.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from random import Random
 from typing import NamedTuple
 
 from evals.training.experience import BESIDE, Knowledge
@@ -73,9 +74,7 @@ class Teacher:
         """Decide where to go, and on the action that does it."""
         ways = [(*self._way(thing, at), thing, deed) for thing, deed in self._open_goals()]
         clarity, _, cell, thing, deed = min(ways, key=lambda way: way[:3])
-        x, y = cell
-        thought = f"{VERBS[clarity]} the {thing} at column {x} row {y}."
-        return Decision(thought, deed if cell == at else _toward(at, cell))
+        return Decision(_thought(clarity, thing, cell), deed if cell == at else _toward(at, cell))
 
     def _open_goals(self) -> list[tuple[str, str]]:
         """The things worth going to now, each with what is to be done there."""
@@ -134,6 +133,16 @@ def lesson(env: GridWorld, task: GridTask, knowledge: Knowledge) -> Teacher:
     teacher = Teacher(task, knowledge)
     teacher.look(env.at)
     return teacher
+
+
+def stray_thought(random: Random, size: int) -> str:
+    """A thought that is as good as any other."""
+    thing = random.choice(("key", "door", "box", "goal", "start"))
+    return _thought(random.choice((CLEAR, LIKELY, ANYWHERE)), thing, random.choice(list(cells(size))))
+
+
+def _thought(clarity: int, thing: str, cell: Cell) -> str:
+    return f"{VERBS[clarity]} the {thing} ({cell[0]}, {cell[1]})."
 
 
 def _distance(one: Cell, other: Cell) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from dataclasses import asdict, dataclass
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 CONTEXT = 4096
 """Positions of a model; demonstrations have up to some 2,000 tokens."""
+
+NOTES = "training.json"
+"""The file beside a model that says how it came about."""
 
 FIRST_HELD_OUT = 1_000_000
 """Chunks from this number on are never trained on."""
@@ -44,8 +47,8 @@ class Recipe:
 
 
 RECIPES = {
-    "memp-small": Recipe(width=64, layers=4, heads=4, inner=176, steps=1500, learning_rate=4e-3),
-    "memp-base": Recipe(width=128, layers=5, heads=4, inner=352, steps=4000, learning_rate=2e-3),
+    "memp-small": Recipe(width=64, layers=4, heads=4, inner=176, steps=1600, learning_rate=5e-3),
+    "memp-base": Recipe(width=128, layers=5, heads=4, inner=352, steps=2200, learning_rate=3e-3),
 }
 
 
@@ -116,7 +119,7 @@ def train(
         tokens += int((batch.weights > 0).sum())
         if step % every == 0 or step == recipe.steps:
             names.settle()
-            right = accuracy(model, held_out, device)
+            right = accuracy(model, held_out)
             curve.append(Point(step, tokens, time.monotonic() - began, sum(losses) / len(losses), right))
             losses = []
             save(model, folder, recipe, curve)
@@ -146,10 +149,11 @@ def new_model(recipe: Recipe) -> LlamaForCausalLM:
     return LlamaForCausalLM(config)
 
 
-def accuracy(model: Any, batches: list[Batch], device: str) -> float:
+def accuracy(model: Any, batches: Sequence[Batch]) -> float:
     """The share of the answers' tokens that the model finds most likely."""
     import torch
 
+    device = model.device.type
     right = asked = 0
     with torch.inference_mode(), _half(device):
         for batch in batches:
@@ -169,7 +173,7 @@ def save(model: LlamaForCausalLM, folder: Path, recipe: Recipe, curve: list[Poin
     half.to(torch.float16).save_pretrained(folder)
     save_tokenizer(folder, CONTEXT)
     training = {"recipe": asdict(recipe), "curve": [asdict(point) for point in curve]}
-    (folder / "training.json").write_text(json.dumps(training, indent=1) + "\n")
+    (folder / NOTES).write_text(json.dumps(training, indent=1) + "\n")
 
 
 class _Names:

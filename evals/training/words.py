@@ -9,7 +9,7 @@ about ten tokens, and a prompt may be worded anew without the models noticing.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -96,6 +96,9 @@ SCRIPTS = (
 )
 """What scripts and facts are made of, beside the words above."""
 
+TARGETS = (*(f"({number}," for number in range(10)), *(f"{number})" for number in range(10)))
+"""Column and row in a thought: other words than in a view, or a model would go on as a view does."""
+
 WORDS = (
     *(f"\naction: {action}" for action in ACTIONS),
     *(f"> {action}" for action in ACTIONS),
@@ -108,6 +111,7 @@ WORDS = (
     *VIEWS,
     *EFFECTS,
     *SCRIPTS,
+    *TARGETS,
     *NAMES["adjectives"],
     *NAMES["styles"],
 )
@@ -125,16 +129,33 @@ CHAT_TEMPLATE = (
 
 
 def pattern() -> str:
-    """The regular expression that finds words, the longest first."""
-    parts = []
-    for word in sorted(WORDS, key=lambda word: (-len(word), word)):
-        part = ("" if not word[0].isalpha() else r"\b") + re.escape(word)
-        part += r"\b" if word[-1].isalnum() else ""
-        parts.append(part + (rf"(?! {EMPTY[word]}\b)" if word in EMPTY else ""))
-    return "|".join(parts)
+    """The regular expression that finds words, the longest first; shared beginnings are tried but once."""
+    letters = _branches({word: word for word in WORDS if word[0].isalpha()})
+    others = _branches({word: word for word in WORDS if not word[0].isalpha()})
+    return rf"\b(?:{letters})|(?:{others})"
 
 
-def ids(words: Sequence[str]) -> list[int]:
+def _branches(words: Mapping[str, str]) -> str:
+    """Match what is left of any of some words; left over nothing, a word ends."""
+    by_letter: dict[str, dict[str, str]] = {}
+    ended = ""
+    for rest, word in words.items():
+        if rest:
+            by_letter.setdefault(rest[0], {})[rest[1:]] = word
+        else:
+            ended = word
+    branches = [re.escape(letter) + _group(_branches(rests)) for letter, rests in by_letter.items()]
+    if ended:
+        follows = rf"(?! {EMPTY[ended]}\b)" if ended in EMPTY else ""
+        branches.append((r"\b" if ended[-1].isalnum() else "") + follows)
+    return "|".join(branches)
+
+
+def _group(branches: str) -> str:
+    return f"(?:{branches})" if "|" in branches else branches
+
+
+def ids(words: Iterable[str]) -> list[int]:
     """The numbers of words in the vocabulary."""
     return [_NUMBERS[word] for word in words]
 

@@ -29,8 +29,8 @@ class Reply(Record):
     tokens_out: int = Field(ge=0)
     """Tokens of the answer."""
 
-    counted_by: Literal["server", "tiktoken", "estimate"] = "server"
-    """Who counted the tokens; an `estimate` is never a measurement."""
+    counted_by: Literal["server", "model", "tiktoken", "estimate"] = "server"
+    """Who counted the tokens, `model` being one in this process; an `estimate` is never a measurement."""
 
 
 class ChatModel(Protocol):

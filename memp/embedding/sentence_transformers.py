@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from threading import Lock
 
 import numpy as np
 
+from memp._huggingface import silence
 from memp.embedding.base import FloatMatrix, Role, checked, unit
 from memp.errors import InputError, MissingExtra, ModelError
 
@@ -33,7 +33,7 @@ class SentenceTransformerEmbedder:
         self._dims = 0  # known after the first answer
         self._lock = Lock()
         try:
-            with _silence():
+            with silence():
                 self._model = SentenceTransformer(name_or_path)
         except Exception as error:  # the hub, the file system and torch raise errors of many kinds
             raise ModelError(
@@ -56,10 +56,7 @@ class SentenceTransformerEmbedder:
         """
         if not texts:
             return np.zeros((0, self._dims), dtype=np.float32)
-        # Before version 5 there was one method for both.
-        encode = getattr(
-            self._model, "encode_query" if role == "query" else "encode_document", self._model.encode
-        )
+        encode = self._model.encode_query if role == "query" else self._model.encode_document
         try:
             with self._lock:  # tokenizers cannot be shared
                 rows = encode(list(texts), show_progress_bar=False)
@@ -70,17 +67,3 @@ class SentenceTransformerEmbedder:
             raise ModelError(f"{self.name}: {error}") from error
         self._dims = matrix.shape[1]
         return matrix
-
-
-@contextmanager
-def _silence() -> Iterator[None]:
-    """Keep the bar that shows the loading of weights off the terminal."""
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
