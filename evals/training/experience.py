@@ -64,7 +64,7 @@ class Lived:
         """What an attentive reader knows from it: of things, where the agent stood on them."""
         things = self.task.place.things
         cells = {thing: cell for thing, cell in things.items() if cell in self.visited}
-        spots = {thing: self._spot(thing) for thing in ("key", "box") if thing in cells}
+        spots = {thing: self._spot(thing) for thing in cells if thing in ("key", "box")}
         steps = self.trajectory.steps
         wrong = frozenset(step.action for step in steps if "sends you back" in step.observation)
         sign = next((step.action for step in steps if "lifts the bar" in step.observation), "")

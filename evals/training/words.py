@@ -178,7 +178,7 @@ def tokenizer(context: int) -> PreTrainedTokenizerFast:
         [normalizers.Lowercase(), normalizers.Replace("action:", "\naction:")]  # the form it is answered in
     )
     made.pre_tokenizer = pre_tokenizers.Split(Regex(pattern()), "removed", invert=True)
-    wrapped = PreTrainedTokenizerFast(
+    wrapped = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=made,
         pad_token=PAD,
         eos_token=END,
