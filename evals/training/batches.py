@@ -52,11 +52,19 @@ def example(turns: Sequence[Turn]) -> Example:
     for turn in turns:
         answers = turn.role == "assistant"
         content, end = encode(turn.content), ids([END] if answers else [])
+        taught = encode(turn.taught) if answers else content
         tokens += [*ids([f"<|{turn.role}|>"]), *content, *end]
-        should += [*ids([f"<|{turn.role}|>"]), *(encode(turn.taught) if answers else content), *end]
-        weights += [0.0, *([1.0 if answers else TEXT_WEIGHT] * len(content)), *([1.0] * len(end))]
+        should += [*ids([f"<|{turn.role}|>"]), *taught, *end]
+        weights += [0.0, *(_weights(content, taught) if answers else [TEXT_WEIGHT] * len(content))]
     assert len(should) == len(tokens), "a slip is as long as what is taught"
     return Example(tokens[:-1], should[1:], weights[1:])
+
+
+def _weights(given: list[int], taught: list[int]) -> list[float]:
+    """The weights of an answer and its end: in full up to where it slipped, for what follows is no answer."""
+    pairs = enumerate(zip(given, taught, strict=True), 1)
+    right = next((place for place, (one, other) in pairs if one != other), len(given) + 1)
+    return [1.0] * right + [0.0] * (len(given) + 1 - right)
 
 
 def encode(text: str) -> list[int]:

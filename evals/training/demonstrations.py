@@ -30,7 +30,7 @@ PROMPTS = {"act": 80, "distil": 9, "facts": 3, "reflect": 8}
 SHOWN = {0: 16, 1: 30, 2: 20, 3: 12, 4: 22}
 """How many procedures the guidance shows, in percent."""
 
-RELATIONS = {"place": 34, "style": 34, "other": 32}
+RELATIONS = {"place": 32, "style": 32, "other": 36}
 """Where a shown procedure comes from: the same place, another of the same style, or of another style."""
 
 SAME_KIND = 0.75
