@@ -46,8 +46,7 @@ def steps_of_teacher(task: GridTask, knowledge: Knowledge) -> int:
     for count in range(1, 51):
         action = teacher.act(env.at)
         observation, _, terminated, truncated, info = env.step(action)
-        teacher.saw(action, observation)
-        teacher.look(env.at)
+        teacher.saw(action, observation, env.at)
         if terminated or truncated:
             assert info["success"]
             return count

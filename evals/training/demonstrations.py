@@ -93,8 +93,7 @@ def _act(random: Random) -> list[Turn]:
         observation, _, terminated, truncated, _ = env.step(given.action)
         if terminated or truncated:
             return turns
-        teacher.saw(given.action, observation)
-        teacher.look(env.at)
+        teacher.saw(given.action, observation, env.at)
         content = act.turn(observation, env.admissible())
 
 
@@ -200,8 +199,7 @@ def _explored(random: Random, task: GridTask, known: Knowledge, *, budget: int) 
     while not over:
         action = _slip(random) if random.random() < slips else teacher.act(env.at)
         observation, _, terminated, truncated, _ = env.step(action)
-        teacher.saw(action, observation)
-        teacher.look(env.at)
+        teacher.saw(action, observation, env.at)
         actions.append(action)
         over = terminated or truncated
     return live(env, task, actions)

@@ -54,8 +54,9 @@ class Teacher:
         """See a cell and those around it."""
         self.seen |= {at, *neighbours(self.task.place.size, at)}
 
-    def saw(self, action: str, observation: str) -> None:
-        """Take note of what an action did."""
+    def saw(self, action: str, observation: str, at: Cell) -> None:
+        """Take note of what an action did, and of what is seen where it led."""
+        self.look(at)
         if "sends you back" in observation:
             self.wrong.add(action)
         carried = observation.partition("You carry ")[2].partition(".")[0]
