@@ -55,7 +55,7 @@ The tokenizer knows $words words and fixed phrases; whatever else a prompt says 
 
 ## Training
 
-`python -m evals.training $name` trains it anew: AdamW, learning rate $learning_rate with warm-up and cosine
+`python -m evals.training $name` trains it anew: Muon, AdamW for embeddings and norms, rate $learning_rate with warm-up and cosine
 decay, $steps steps of at most $batch_tokens tokens with their padding, seed $seed; $tokens tokens in all, $minutes
 minutes on two shared cores. Answers count in full, what is read counts $text_weight. Other processors round
 differently, and so come to other weights.

@@ -24,7 +24,7 @@ from tasks.gridworld.world import ACTIONS, KINDS
 
 T = TypeVar("T")
 
-PROMPTS = {"act": 80, "distil": 9, "facts": 3, "reflect": 8}
+PROMPTS = {"act": 78, "distil": 9, "facts": 6, "reflect": 7}
 """How often each prompt is taught, in percent."""
 
 SHOWN = {0: 16, 1: 30, 2: 20, 3: 12, 4: 22}

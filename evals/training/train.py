@@ -48,7 +48,7 @@ class Recipe:
 
 RECIPES = {
     "memp-small": Recipe(width=64, layers=4, heads=4, inner=176, steps=1600, learning_rate=5e-3),
-    "memp-base": Recipe(width=128, layers=5, heads=4, inner=352, steps=3600, learning_rate=2e-3),
+    "memp-base": Recipe(width=128, layers=5, heads=4, inner=352, steps=3200, learning_rate=4e-3),
 }
 
 
@@ -89,20 +89,15 @@ def train(
         The training curve.
     """
     import torch
+    from torch.optim.lr_scheduler import LambdaLR
 
     torch.manual_seed(recipe.seed)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model: Any = new_model(recipe)
     model.to(device)
     names = _Names(model, recipe.seed)
-    matrices = [weights for weights in model.parameters() if weights.ndim > 1]
-    vectors = [weights for weights in model.parameters() if weights.ndim <= 1]
-    optimizer = torch.optim.AdamW(
-        [{"params": matrices, "weight_decay": 0.02}, {"params": vectors, "weight_decay": 0.0}],
-        lr=recipe.learning_rate,
-        betas=(0.9, 0.95),
-    )
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, recipe))
+    optimizers = _optimizers(model, recipe)
+    schedules = [LambdaLR(optimizer, lambda step: _rate(step, recipe)) for optimizer in optimizers]
     held_out = Chunks(recipe.batch_tokens)[FIRST_HELD_OUT]
     curve: list[Point] = []
     began, losses, tokens = time.monotonic(), [], 0
@@ -112,9 +107,9 @@ def train(
             loss = _loss(model, batch, device)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        schedule.step()
+        for each in (*optimizers, *schedules):
+            each.step()
+        model.zero_grad()
         losses.append(loss.item())
         tokens += int((batch.weights > 0).sum())
         if step % every == 0 or step == recipe.steps:
@@ -147,6 +142,23 @@ def new_model(recipe: Recipe) -> LlamaForCausalLM:
         eos_token_id=end,
     )
     return LlamaForCausalLM(config)
+
+
+def _optimizers(model: Any, recipe: Recipe) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices of the layers, AdamW for all else.
+
+    Muon (Jordan et al. 2024; in torch from 2.9) learns more from as many steps. Its updates are scaled like AdamW's,
+    so that one rate serves both.
+    """
+    from torch.optim import AdamW, Muon
+
+    named = dict(model.named_parameters())
+    matrices = {name: weights for name, weights in named.items() if ".layers." in name and weights.ndim == 2}
+    others = [weights for name, weights in named.items() if name not in matrices]
+    return [
+        Muon(matrices.values(), lr=recipe.learning_rate, weight_decay=0.02, adjust_lr_fn="match_rms_adamw"),
+        AdamW(others, lr=recipe.learning_rate, betas=(0.9, 0.95), weight_decay=0.0),
+    ]
 
 
 def accuracy(model: Any, batches: Sequence[Batch]) -> float:
