@@ -55,9 +55,10 @@ The tokenizer knows $words words and fixed phrases; whatever else a prompt says 
 
 ## Training
 
-`python -m evals.training $name` trains it anew: Muon, AdamW for embeddings and norms, rate $learning_rate with warm-up and cosine
-decay, $steps steps of at most $batch_tokens tokens with their padding, seed $seed; $tokens tokens in all, $minutes
-minutes on two shared cores. Answers count in full, what is read counts $text_weight. Other processors round
+`python -m evals.training $name` trains it anew: Muon, and AdamW for embeddings and norms, both at the learning rate
+$learning_rate with warm-up and cosine decay; $steps steps of at most $batch_tokens tokens with their padding, seed
+$seed; $tokens tokens in all, $minutes minutes on two shared cores. Answers count in full, what is read counts
+$text_weight. Other processors round
 differently, and so come to other weights.
 
 | step | tokens | loss | answers right on held-out demonstrations, % |
