@@ -296,6 +296,16 @@ def test_the_size_and_the_universe_change_a_place() -> None:
     assert Place(0, 5, "amber", "barn").things != Place(0, 8, "amber", "barn").things
 
 
+def test_another_era_rearranges_every_place_under_its_name_and_changes_nothing_else() -> None:
+    before, after = GridWorld(3), GridWorld(3, era=1)
+    for split in SPLITS:
+        pairs = list(zip(before.universe.tasks(split), after.universe.tasks(split), strict=True))
+        assert all(old.place.name == new.place.name and old.kind == new.kind for old, new in pairs)
+        assert all(old.place.things != new.place.things for old, new in pairs)
+        assert {old.id for old, _ in pairs}.isdisjoint(new.id for _, new in pairs)
+    assert rules(3) != rules(3, 1) != rules(3, 2)
+
+
 # Splits
 
 
@@ -367,6 +377,7 @@ def test_held_out_names_do_not_occur_and_leave_the_other_rules_alone() -> None:
         ({"style_count": 1}, "choose 2 to 12"),
         ({"places": 0}, "at least 1"),
         ({"places": 5}, "use fewer"),
+        ({"era": -1}, "era is -1"),
         ({"max_steps": 0}, "max_steps is 0"),
     ],
 )
@@ -385,7 +396,7 @@ def test_names_that_are_not_known_are_refused() -> None:
 # Ids
 
 
-@pytest.mark.parametrize("env", [ENV, GridWorld(universe=12, size=8)])
+@pytest.mark.parametrize("env", [ENV, GridWorld(universe=12, size=8), GridWorld(era=1)])
 def test_a_task_id_says_all_that_decides_the_task(env: GridWorld) -> None:
     for split in SPLITS:
         for task in env.tasks(split):
@@ -395,6 +406,10 @@ def test_a_task_id_says_all_that_decides_the_task(env: GridWorld) -> None:
 def test_an_id_names_its_size_where_it_is_not_the_classic_one() -> None:
     assert re.fullmatch(r"u0/[a-z]+-[a-z]+/[a-z]+/start-\d+/p\d", TASKS[0])
     assert GridWorld(size=8).tasks("train")[0].id.startswith("u0x8/")
+
+
+def test_an_id_names_its_era_after_the_first() -> None:
+    assert GridWorld(size=8, era=2).tasks("train")[0].id.startswith("u0x8e2/")
 
 
 @pytest.mark.parametrize(

@@ -41,10 +41,11 @@ class GridWorld:
         style_count: int = 8,
         places: int = 2,
         names: text.Names | None = None,
+        era: int = 0,
         max_steps: int | None = None,
     ) -> None:
         """Take the arguments of `Universe`, and the step budget (None: 10 per cell of a side)."""
-        self.universe = Universe(universe, size, style_count, places, names or text.Names())
+        self.universe = Universe(universe, size, style_count, places, names or text.Names(), era)
         self.max_steps = STEPS_PER_SIDE * size if max_steps is None else max_steps
         if self.max_steps < 1:
             raise InputError(f"max_steps is {max_steps!r}; an episode needs at least 1")

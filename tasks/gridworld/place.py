@@ -2,7 +2,8 @@
 
 In a universe (a seed) every *style* (barn, tower, ...) has a `Rule`: where the key is kept, where the box
 stands, which sign lifts the bar of the door. A *place* (the amber barn) follows the rule of its style and
-fixes the exact cells. The adjective decides nothing else. Another universe has other rules.
+fixes the exact cells. The adjective decides nothing else. Another universe has other rules; so has another
+*era* of the same universe, in which all places keep their names.
 
 Everything is drawn by ordering SHA-256 digests, so a task is the same in every process, on every machine
 and under every version of any library.
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from itertools import count
 from typing import TypeVar
@@ -55,24 +56,30 @@ class Rule:
 
 
 @cache
-def rules(universe: int) -> Mapping[str, Rule]:
+def rules(universe: int, era: int = 0) -> Mapping[str, Rule]:
     """Return the rule of every style there is: each option equally often, no two rules the same.
 
     Styles that a caller holds out keep theirs, so a rule depends on nothing but universe and style.
     """
+    when = _when(universe, era)
     for attempt in count():
         drawn = [
             Rule(*options)
             for options in zip(
-                _dealt(KEY_SPOTS, universe, attempt, "key"),
-                _dealt(CORNERS, universe, attempt, "box"),
-                _dealt(SIGNS, universe, attempt, "sign"),
+                _dealt(KEY_SPOTS, *when, attempt, "key"),
+                _dealt(CORNERS, *when, attempt, "box"),
+                _dealt(SIGNS, *when, attempt, "sign"),
                 strict=True,
             )
         ]
         if len(set(drawn)) == len(drawn):
             break
     return dict(zip(text.STYLES, drawn, strict=True))
+
+
+def _when(universe: int, era: int) -> tuple[object, ...]:
+    """What decides all that an era changes; the first is that of the universe alone."""
+    return (universe, f"era-{era}") if era else (universe,)
 
 
 def _dealt(options: tuple[str, ...], *seed: object) -> list[str]:
@@ -90,6 +97,9 @@ class Place:
     adjective: str
     style: str
 
+    era: int = field(default=0, kw_only=True)
+    """How often all has been rearranged."""
+
     @property
     def name(self) -> str:
         """What the task text calls it, e.g. `amber barn`."""
@@ -98,7 +108,7 @@ class Place:
     @cached_property
     def rule(self) -> Rule:
         """The rule of its style."""
-        return rules(self.universe)[self.style]
+        return rules(self.universe, self.era)[self.style]
 
     @cached_property
     def things(self) -> dict[str, Cell]:
@@ -124,8 +134,8 @@ class Place:
         return Layout(size=self.size, start=start, **self.things)
 
     @property
-    def _seed(self) -> tuple[int, int, str]:
-        return self.universe, self.size, self.name
+    def _seed(self) -> tuple[object, ...]:
+        return *_when(self.universe, self.era), self.size, self.name
 
     def _draw(self, thing: str, among: Iterable[Cell], *taken: Cell) -> Cell:
         return shuffled((cell for cell in among if cell not in taken), *self._seed, thing)[0]

@@ -12,6 +12,8 @@ from tasks.gridworld.layout import CLASSIC_SIZE, Cell
 from tasks.gridworld.place import MIN_UNIVERSE_SIZE, Place
 from tasks.gridworld.world import KINDS, World
 
+_ID = re.compile(r"u(\d+)(?:x(\d+))?(?:e(\d+))?/([a-z]+)-([a-z]+)/([a-z]+)/start-(\d+)/p(\d+)")
+
 
 @dataclass(frozen=True)
 class GridTask:
@@ -28,9 +30,14 @@ class GridTask:
 
     @property
     def id(self) -> str:
-        """E.g. `u0/amber-barn/unlock/start-3/p2`: cell number 3, wording 2; `u0x8/...` in an 8 by 8 grid."""
+        """E.g. `u0/amber-barn/unlock/start-3/p2`: cell number 3, wording 2.
+
+        `u0x8/...` in an 8 by 8 grid, `u0e1/...` after all was rearranged once.
+        """
         place, (x, y) = self.place, self.start
-        universe = f"u{place.universe}" if place.size == CLASSIC_SIZE else f"u{place.universe}x{place.size}"
+        size = "" if place.size == CLASSIC_SIZE else f"x{place.size}"
+        era = f"e{place.era}" if place.era else ""
+        universe = f"u{place.universe}{size}{era}"
         start = f"start-{y * place.size + x}"
         return f"{universe}/{place.adjective}-{place.style}/{self.kind}/{start}/p{self.phrase}"
 
@@ -41,11 +48,11 @@ class GridTask:
         Raises:
             TaskError: if it is not one, or names what there is not.
         """
-        found = re.fullmatch(r"u(\d+)(?:x(\d+))?/([a-z]+)-([a-z]+)/([a-z]+)/start-(\d+)/p(\d+)", task_id)
+        found = _ID.fullmatch(task_id)
         if not found:
             raise TaskError(f"{task_id!r} is no task id; one reads like 'u0/amber-barn/unlock/start-3/p2'")
-        universe, size, adjective, style, kind, start, phrase = found.groups(default=str(CLASSIC_SIZE))
-        place = Place(int(universe), int(size), adjective, style)
+        universe, size, era, adjective, style, kind, start, phrase = found.groups()
+        place = Place(int(universe), int(size or CLASSIC_SIZE), adjective, style, era=int(era or 0))
         y, x = divmod(int(start), place.size)
         task = cls(place, kind, (x, y), int(phrase))
         if not task._exists() or task.id != task_id:

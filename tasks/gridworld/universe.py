@@ -16,7 +16,7 @@ from tasks.gridworld.world import KINDS
 
 @dataclass(frozen=True)
 class Universe:
-    """The styles, places and tasks of one seed.
+    """The styles, places and tasks of one seed, in one era.
 
     Training visits `places` places of each style and does every kind of task in each. `dev` does every kind
     in places that training visited, from starts it did not use there. `test` does every kind in places that
@@ -37,9 +37,14 @@ class Universe:
 
     names: text.Names = field(default_factory=text.Names)
 
+    era: int = 0
+    """How often all has been rearranged: every place keeps its name, and all in it is elsewhere."""
+
     def __post_init__(self) -> None:
         if self.seed < 0:
             raise InputError(f"universe is {self.seed!r}; it must be 0 or more")
+        if self.era < 0:
+            raise InputError(f"era is {self.era!r}; it must be 0 or more")
         if self.size < MIN_UNIVERSE_SIZE:
             raise InputError(
                 f"size is {self.size!r}; the places of a universe need at least {MIN_UNIVERSE_SIZE}"
@@ -98,7 +103,8 @@ class Universe:
         return shuffled(self.names.adjectives, self.seed, "adjectives")
 
     def _place(self, style: str, row: int, turn: int) -> Place:
-        return Place(self.seed, self.size, self._adjectives[row * self.places + turn], style)
+        adjective = self._adjectives[row * self.places + turn]
+        return Place(self.seed, self.size, adjective, style, era=self.era)
 
     def _task(self, place: Place, kind: str, start: Cell) -> GridTask:
         wordings = range(len(text.PHRASES[kind]))
