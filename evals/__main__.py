@@ -7,9 +7,10 @@ from typing import Any
 import click
 
 from evals.console import conduct
-from evals.options import common
+from evals.options import common, number
 from evals.studies import build as building
 from evals.studies import retrieve as retrieving
+from evals.studies import update as updating
 from memp.retrieve import KEYS
 
 
@@ -28,18 +29,31 @@ def retrieve(**options: Any) -> None:
     conduct(retrieving.Retrieve, retrieving.plan, **options)
 
 
-@main.command()
-@common("build")
-@click.option(
+found_by = click.option(
     "--key",
     default="query",
     show_default=True,
     type=click.Choice(KEYS),
-    help="What procedures are found by, in every arm.",
+    help="What procedures are found by, where an arm does not say.",
 )
+
+
+@main.command()
+@common("build")
+@found_by
 def build(**options: Any) -> None:
     """Compare no memory, scripts, trajectories, and both (the paper's Table 1); needs --model."""
     conduct(building.Build, building.plan, **options)
+
+
+@main.command()
+@common("update")
+@found_by
+@number("update", "--groups", "Groups that the tasks arrive in, before each change of the world")
+@number("update", "--eras", "How many times all tasks come, all places rearranged in between")
+def update(**options: Any) -> None:
+    """Compare updates after each group of tasks: none, vanilla, validation, reflection (the paper's Figure 3)."""
+    conduct(updating.Update, updating.plan, **options)
 
 
 if __name__ == "__main__":

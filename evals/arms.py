@@ -8,6 +8,7 @@ from memp.agents import Agent, LLMAgent, RandomAgent, ReplayAgent
 from memp.chat import ChatModel
 from memp.errors import InputError, unknown_name
 from memp.retrieve import Key
+from memp.update import Policy
 
 AGENTS = ("llm", "random", "replay", "verbatim")
 
@@ -36,6 +37,15 @@ class Arm:
 
     recall: Recall | None = None
     """What retrieves for the agent; None is no memory."""
+
+    update: Policy | None = None
+    """How a copy of the memory learns from each group of episodes; None: it stays as it was built."""
+
+    def memory(self, group: int) -> str:
+        """The name of the memory that the arm has in a group of tasks; empty without one."""
+        if self.recall is None:
+            return ""
+        return f"{self.name}-{group}" if self.update and group else self.recall.recipe
 
 
 def agent(name: str, chat: ChatModel | None, fallback: str | None = None) -> Agent:

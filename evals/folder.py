@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from evals.manifest import PASSING
-from evals.rows import Lines, Row
+from evals.rows import Episodes, Lines, Row
 from memp.errors import InputError
 from memp.trajectory import Record, Trajectory
 
 MANIFEST = "manifest.json"
 
 EPISODES = "episodes.jsonl"
+
+LIVED = "lived.jsonl"
 
 TRAJECTORIES = "trajectories.jsonl"
 
@@ -71,39 +75,41 @@ class Folder:
         if manifest["commit"] not in begun["commit"].split(", "):  # the table names every one
             self._write({**begun, "commit": f"{begun['commit']}, {manifest['commit']}"})
 
-    def rows(self) -> Lines[Row]:
+    def episodes(self) -> Episodes:
         """The episodes run so far, to be added to."""
-        return Lines(self.path / EPISODES, Row)
+        return Episodes(Lines(self.path / EPISODES, Row), Lines(self.path / LIVED, Trajectory))
 
     def trajectories(self, world: str) -> Lines[Trajectory]:
         """What the experts of a world did so far, to be added to."""
         return Lines(_make(self.path / world) / TRAJECTORIES, Trajectory)
 
-    def memory(self, world: str, recipe: str) -> Path:
+    def memory(self, world: str, name: str) -> Path:
         """Where a memory lies once it is built to the end."""
-        return self.path / world / f"{recipe}.db"
+        return self.path / world / f"{name}.db"
 
-    def fresh_memory(self, world: str, recipe: str) -> Path:
-        """Where to build a memory; what a kill left of another attempt is removed."""
-        path = self.memory(world, recipe).with_suffix(FRESH)
+    def fresh_memory(self, world: str, name: str, *, like: str | None = None) -> Path:
+        """Where to build a memory, empty or like another one; what a kill left of another attempt is removed."""
+        path = self.memory(world, name).with_suffix(FRESH)
         _discard(path)
+        if like is not None:
+            _copy(self.memory(world, like), path)
         return path
 
-    def built(self, world: str, recipe: str) -> Built | None:
+    def built(self, world: str, name: str) -> Built | None:
         """What is noted about a memory; None while it is not built to the end."""
-        found = self._read().get("memories", {}).get(f"{world}/{recipe}")
+        found = self._read().get("memories", {}).get(f"{world}/{name}")
         return None if found is None else Built.model_validate_json(json.dumps(found))
 
-    def keep_fresh(self, world: str, recipe: str, built: Built) -> None:
+    def keep_fresh(self, world: str, name: str, built: Built) -> None:
         """Put a memory that is built and closed in its place, and note it.
 
         What was noted before stays: a memory that was lost has to come out the same.
         """
-        path = self.memory(world, recipe)
+        path = self.memory(world, name)
         _discard(path)
         path.with_suffix(FRESH).replace(path)
         manifest = self._read()
-        manifest.setdefault("memories", {}).setdefault(f"{world}/{recipe}", built.model_dump(mode="json"))
+        manifest.setdefault("memories", {}).setdefault(f"{world}/{name}", built.model_dump(mode="json"))
         self._write(manifest)
 
     def _refuse_orphans(self) -> None:
@@ -127,6 +133,12 @@ class Folder:
         fresh = self.path / f"{MANIFEST}.new"
         fresh.write_text(json.dumps(manifest, indent=2) + "\n")
         fresh.replace(self.path / MANIFEST)
+
+
+def _copy(memory: Path, to: Path) -> None:
+    """Copy a memory with all that SQLite keeps beside it."""
+    with closing(sqlite3.connect(memory)) as source, closing(sqlite3.connect(to)) as target:
+        source.backup(target)
 
 
 def _discard(path: Path) -> None:

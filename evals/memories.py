@@ -7,22 +7,23 @@ from contextlib import ExitStack, contextmanager
 from itertools import product
 from pathlib import Path
 
-from evals.arms import Recall
 from evals.counted import Counted
 from evals.experts import experts
 from evals.folder import Built, Folder
 from evals.plan import Plan, Recipe
+from evals.rows import Episodes
 from evals.runner import Progress
 from evals.worlds import World
 from memp.chat import ChatModel
 from memp.errors import InputError
 from memp.memory import ProceduralMemory
-from memp.procedure import procedure_id
+from memp.retrieve import Key
 from memp.trajectory import Trajectory
+from memp.update import Policy
 from tasks.base import Task
 
-Opened = dict[tuple[Recall, int], ProceduralMemory]
-"""By what retrieves from them, and the seed."""
+Opened = dict[tuple[str, int], ProceduralMemory]
+"""By the name of the arm that has them, and the seed."""
 
 
 class Memories:
@@ -44,68 +45,111 @@ class Memories:
             InputError: if a memory is not the one noted, or holds a procedure of a task not trained on.
             ModelError: if a model could not be reached; what it had not finished is begun again.
         """
-        missing = [recipe for recipe in self._plan.recipes if not self._holds(world, recipe)]
+        missing = [recipe for recipe in self._plan.recipes if not self._holds(world, recipe.name)]
         trajectories = self._experts(world) if missing else []
         self._lived += len(world.train)
         for recipe in self._plan.recipes:
             if recipe in missing:
-                self._build(world, recipe, trajectories)
+                self._make(world, recipe.name, recipe, trajectories)
             self._learned += len(world.train)
             self._tell_learned(0)
         self.prove(world)
 
-    def prove(self, world: World) -> None:
-        """Prove that the memories of a world are as they were built.
+    def learn(self, world: World, group: int, episodes: Episodes) -> None:
+        """Have the memories that learn do so, for a group of tasks, from the episodes of the one before.
 
         Raises:
-            InputError: if one is not, or holds a procedure of a task not trained on.
+            InputError: if one that had learned is not the one noted.
+            ModelError: if a model could not be reached; what it had not finished is begun again.
         """
-        for recipe in self._plan.recipes:
-            path = self._folder.memory(world.name, recipe.name)
-            with self._open(path, create=False) as memory:
-                _refuse_foreign(memory, path, world.train)
-                built = self._folder.built(world.name, recipe.name)
-                if built is None or built.digest != memory.digest():
-                    raise InputError(
-                        f"the memory in {path} is not the one this study began with; give another --out"
-                    )
+        recipes = {recipe.name: recipe for recipe in self._plan.recipes}
+        tasks = world.groups[group - 1].tasks
+        for arm in self._plan.arms:
+            if arm.update is None or arm.recall is None:
+                continue
+            name = arm.memory(group)
+            if not self._holds(world, name):
+                keys = [(arm.name, task.id, task.split, seed) for seed in world.seeds for task in tasks]
+                self._make(
+                    world,
+                    name,
+                    recipes[arm.recall.recipe],
+                    episodes.lived(keys),
+                    policy=arm.update,
+                    like=arm.memory(group - 1),
+                )
+            self._learned += len(tasks) * len(world.seeds)
+            self._tell_learned(0)
+            self._prove(world, name, group)
+
+    def prove(self, world: World) -> None:
+        """Prove that the memories of a world are as they were built, or had learned.
+
+        Raises:
+            InputError: if one is not, or holds a procedure of a task that it cannot know.
+        """
+        names = [(recipe.name, 0) for recipe in self._plan.recipes]
+        groups = range(1, len(world.groups))
+        names += [(arm.memory(group), group) for arm in self._plan.arms if arm.update for group in groups]
+        for name, group in names:
+            if self._holds(world, name) or not group:
+                self._prove(world, name, group)
 
     @contextmanager
-    def opened(self, world: World, recalls: Sequence[Recall]) -> Iterator[Opened]:
-        """Open the memories of a world for retrieval, with each seed."""
+    def opened(self, world: World, group: int) -> Iterator[Opened]:
+        """Open for retrieval what every arm has in a group of tasks, with each seed; arms share what is the same."""
         with ExitStack() as stack:
-            yield {
-                (recall, seed): stack.enter_context(
-                    self._open(
-                        self._folder.memory(world.name, recall.recipe),
-                        chat=self._plan.chat,
-                        key=recall.key,
-                        seed=seed,
-                        create=False,
-                    )
+            shared: dict[tuple[str, Key, int], ProceduralMemory] = {}
+            opened: Opened = {}
+            for arm, seed in product(self._plan.arms, world.seeds):
+                if arm.recall is None:
+                    continue
+                which = (arm.memory(group), arm.recall.key, seed)
+                if which not in shared:
+                    shared[which] = stack.enter_context(self._open_frozen(world, *which))
+                opened[arm.name, seed] = shared[which]
+            yield opened
+
+    def _prove(self, world: World, name: str, group: int) -> None:
+        path = self._folder.memory(world.name, name)
+        known = [*world.train, *(task for before in world.groups[:group] for task in before.tasks)]
+        with self._open(path, create=False) as memory:
+            _refuse_foreign(memory, path, known)
+            built = self._folder.built(world.name, name)
+            if built is None or built.digest != memory.digest():
+                raise InputError(
+                    f"the memory in {path} is not the one this study began with; give another --out"
                 )
-                for recall, seed in product(dict.fromkeys(recalls), world.seeds)
-            }
 
-    def _holds(self, world: World, recipe: Recipe) -> bool:
+    def _holds(self, world: World, name: str) -> bool:
         """Whether a memory is there and was built to its end."""
-        built = self._folder.built(world.name, recipe.name)
-        return built is not None and self._folder.memory(world.name, recipe.name).exists()
+        built = self._folder.built(world.name, name)
+        return built is not None and self._folder.memory(world.name, name).exists()
 
-    def _build(self, world: World, recipe: Recipe, trajectories: Sequence[Trajectory]) -> None:
+    def _make(
+        self,
+        world: World,
+        name: str,
+        recipe: Recipe,
+        trajectories: Sequence[Trajectory],
+        *,
+        policy: Policy = "vanilla",
+        like: str | None = None,
+    ) -> None:
+        """Make a memory from trajectories: of nothing, or of another memory."""
         chat = None if recipe.chat is None else Counted(recipe.chat, self._tell_learned)
         with self._open(
-            self._folder.fresh_memory(world.name, recipe.name),
+            self._folder.fresh_memory(world.name, name, like=like),
             chat=chat,
             build=recipe.build,
             key=recipe.key,
-            update="vanilla",
+            update=policy,
             concurrency=self._workers,
         ) as memory:
             memory.update(trajectories)
             _retry_unanswered(memory, chat)
-            built = _built(memory, chat, trajectories)
-        self._folder.keep_fresh(world.name, recipe.name, built)
+            built = _built(memory, chat)
+        self._folder.keep_fresh(world.name, name, built)
 
     def _experts(self, world: World) -> list[Trajectory]:
         total = sum(len(world.train) for world in self._plan.worlds)
@@ -117,8 +161,16 @@ class Memories:
         return experts(world, self._folder.trajectories(world.name), workers=self._workers, tell=tell)
 
     def _tell_learned(self, more: int) -> None:
-        total = len(self._plan.recipes) * sum(len(world.train) for world in self._plan.worlds)
+        worlds, learners = self._plan.worlds, [arm for arm in self._plan.arms if arm.update]
+        total = len(self._plan.recipes) * sum(len(world.train) for world in worlds)
+        total += len(learners) * sum(
+            len(group.tasks) * len(world.seeds) for world in worlds for group in world.groups[:-1]
+        )
         self._progress("memory", min(self._learned + more, total), total, None)
+
+    def _open_frozen(self, world: World, name: str, key: Key, seed: int) -> ProceduralMemory:
+        path = self._folder.memory(world.name, name)
+        return self._open(path, chat=self._plan.chat, key=key, seed=seed, create=False)
 
     def _open(self, path: Path, **options: object) -> ProceduralMemory:
         return ProceduralMemory.open(path, embedder=self._plan.embedder, **options)  # type: ignore[arg-type]
@@ -136,17 +188,17 @@ def _retry_unanswered(memory: ProceduralMemory, chat: ChatModel | None) -> None:
         memory.retry(*unanswered)
 
 
-def _built(memory: ProceduralMemory, chat: Counted | None, trajectories: Sequence[Trajectory]) -> Built:
+def _built(memory: ProceduralMemory, chat: Counted | None) -> Built:
     """Say how a memory came out."""
     aside = memory.quarantine()
-    tasks = {procedure_id(trajectory.source): trajectory.source for trajectory in trajectories}
+    tasks = {procedure.id: procedure.source for procedure in memory.procedures()}
     return Built(
         digest=memory.digest(),
         procedures=memory.stats().procedures,
         set_aside=len(aside),
         set_aside_tasks=tuple(
             item.payload["trajectory"]["task_id"]
-            if item.kind == "build"
+            if "trajectory" in item.payload
             else tasks[item.payload["procedure"]]
             for item in aside
         ),
@@ -155,9 +207,9 @@ def _built(memory: ProceduralMemory, chat: Counted | None, trajectories: Sequenc
     )
 
 
-def _refuse_foreign(memory: ProceduralMemory, path: Path, train: Sequence[Task]) -> None:
-    """Refuse a memory with a procedure of a task that was not trained on."""
-    foreign = {procedure.source for procedure in memory.procedures()} - {task.id for task in train}
+def _refuse_foreign(memory: ProceduralMemory, path: Path, known: Sequence[Task]) -> None:
+    """Refuse a memory with a procedure of a task that it was never told of."""
+    foreign = {procedure.source for procedure in memory.procedures()} - {task.id for task in known}
     if foreign:
         raise InputError(
             f"{path} holds a procedure of {min(foreign)!r}, no training task of this study; give another --out"

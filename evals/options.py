@@ -39,10 +39,10 @@ def common(study: str) -> Callable[[Command], Command]:
             type=click.Choice(SPLITS),
             help=f"Split to test on; may be given twice{_unsaid(study, 'splits')}.",
         ),
-        _number("--episodes", f"Tasks per arm, split and seed{_unsaid(study, 'episodes')}."),
-        _number("--train", f"Training tasks in memory{_unsaid(study, 'train')}."),
-        _number("-k", f"Procedures shown{_unsaid(study, 'k')}."),
-        _number("--max-steps", f"Step budget of an episode{_unsaid(study, 'max_steps')}."),
+        number(study, "--episodes", "Tasks per arm, split and seed"),
+        number(study, "--train", "Training tasks in memory"),
+        number(study, "-k", "Procedures shown"),
+        number(study, "--max-steps", "Step budget of an episode"),
         click.option(
             "--seed",
             default=0,
@@ -50,7 +50,7 @@ def common(study: str) -> Callable[[Command], Command]:
             type=click.IntRange(0),
             help="Of all that is random; in the grid world also the universe.",
         ),
-        _number("--seeds", f"How many seeds, from --seed on{_unsaid(study, 'seeds')}."),
+        number(study, "--seeds", "How many seeds, from --seed on"),
         click.option(
             "--concurrency",
             "workers",
@@ -70,8 +70,10 @@ def common(study: str) -> Callable[[Command], Command]:
     return decorate
 
 
-def _number(name: str, says: str) -> Callable[[Command], Command]:
-    return click.option(name, type=click.IntRange(1), help=says)
+def number(study: str, name: str, says: str) -> Callable[[Command], Command]:
+    """Make an option of a study that counts something, with its defaults in its help."""
+    default = _unsaid(study, name.lstrip("-").replace("-", "_"))
+    return click.option(name, type=click.IntRange(1), help=f"{says}{default}.")
 
 
 def _unsaid(study: str, field: str) -> str:

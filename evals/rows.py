@@ -10,10 +10,13 @@ from typing import Generic, TypeVar
 from pydantic import ValidationError
 
 from memp.errors import InputError
-from memp.trajectory import Record
+from memp.trajectory import Record, Trajectory
 from tasks.base import Split
 
 R = TypeVar("R", bound=Record)
+
+Key = tuple[str, str, Split, int]
+"""Arm, task, split and seed of an episode."""
 
 
 class Row(Record):
@@ -26,6 +29,10 @@ class Row(Record):
     kind: str
     split: Split
     seed: int
+
+    group: int = 0
+    """Which group of tasks it was in: memories that learn do so between groups."""
+
     success: bool
     reward: float
     """The benchmark's final score, in [0, 1]."""
@@ -37,7 +44,7 @@ class Row(Record):
     """Ids of the procedures shown."""
 
     @property
-    def key(self) -> tuple[str, str, Split, int]:
+    def key(self) -> Key:
         """What makes an episode this one and no other."""
         return self.arm, self.task, self.split, self.seed
 
@@ -78,3 +85,32 @@ class Lines(Generic[R]):
         with self._lock, self._path.open("a", encoding="utf-8") as file:
             file.write(record.model_dump_json() + "\n")
             self._held.append(record)
+
+
+class Episodes:
+    """The episodes of a study: of each a row, and what was lived through."""
+
+    def __init__(self, rows: Lines[Row], lived: Lines[Trajectory]) -> None:
+        """Take what there is of both; a trajectory without a row is of an episode that is run again."""
+        self._rows = rows
+        self._lived = lived
+
+    @property
+    def held(self) -> Sequence[Row]:
+        """All rows, in the order in which the episodes ended."""
+        return self._rows.held
+
+    def add(self, row: Row, trajectory: Trajectory) -> None:
+        """Append an episode; it counts once its row is there."""
+        self._lived.add(trajectory)
+        self._rows.add(row)
+
+    def lived(self, keys: Sequence[Key]) -> list[Trajectory]:
+        """Return what was lived through in some episodes, all of which have ended."""
+        found = {trajectory.episode_id: trajectory for trajectory in self._lived.held}
+        return [found[episode_id(key)] for key in keys]
+
+
+def episode_id(key: Key) -> str:
+    """What the trajectory of an episode is found by."""
+    return "/".join(map(str, key))

@@ -11,6 +11,7 @@ from typing import NamedTuple, TypeVar
 
 from memp.agents import Agent
 from memp.procedure import Match
+from memp.trajectory import Step, Trajectory
 from tasks.base import TextEnv
 
 T = TypeVar("T")
@@ -20,18 +21,25 @@ Progress = Callable[[str, int, int, float | None], None]
 
 
 class Outcome(NamedTuple):
-    """How an episode ended."""
+    """How an episode went."""
 
-    reward: float
+    trajectory: Trajectory
+    """With the ids of the procedures shown."""
+
     success: bool
-    steps: int
     tokens_in: int
     tokens_out: int
 
 
 def run_episode(
-    env: TextEnv, task_id: str, agent: Agent, matches: Callable[[str], Sequence[Match]], *, seed: int
-) -> tuple[Outcome, tuple[str, ...]]:
+    env: TextEnv,
+    task_id: str,
+    agent: Agent,
+    matches: Callable[[str], Sequence[Match]],
+    *,
+    seed: int,
+    episode_id: str = "",
+) -> Outcome:
     """Run one episode to its end, or until the agent gives up.
 
     Args:
@@ -40,21 +48,27 @@ def run_episode(
         agent: Who.
         matches: From the task's text to what the agent is shown.
         seed: Of the environment and the agent.
-
-    Returns:
-        The outcome, and the ids of the procedures shown.
+        episode_id: What the trajectory is told from others by.
     """
-    observation, info = env.reset(seed, {"task": task_id})
+    start, info = env.reset(seed, {"task": task_id})
     shown = matches(info["task"])
     policy = agent.start(info["task"], shown, seed=seed)
-    steps = 0
+    observation, steps = start, []
     while (action := policy.act(observation, env.admissible)) is not None:
         observation, _, terminated, truncated, info = env.step(action)
-        steps += 1
+        steps.append(Step(action=action, observation=observation))
         if terminated or truncated:
             break
-    outcome = Outcome(info["score"], info["success"], steps, policy.tokens_in, policy.tokens_out)
-    return outcome, tuple(match.procedure.id for match in shown)
+    trajectory = Trajectory(
+        task=info["task"],
+        steps=tuple(steps),
+        reward=info["score"],
+        start=start,
+        task_id=task_id,
+        episode_id=episode_id,
+        shown=tuple(match.procedure.id for match in shown),
+    )
+    return Outcome(trajectory, info["success"], policy.tokens_in, policy.tokens_out)
 
 
 def for_each(

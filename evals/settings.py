@@ -32,8 +32,19 @@ class Scale:
     """How many seeds, from `Settings.seed` on."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Stream(Scale):
+    """How large a study is in which tasks arrive one group after the other."""
+
+    groups: int = 4
+    """Groups that the tasks of an era arrive in."""
+
+    eras: int = 1
+    """Eras that follow on each other; the world changes in between."""
+
+
 GRIDWORLD_STEPS = 30
-"""Step budget of the grid world in `build`: exploring alone sometimes succeeds, so arms can differ either way."""
+"""Step budget of the grid world where a model acts: exploring alone succeeds at times, so arms can win and lose."""
 
 SCALES = {
     "retrieve": {"gridworld": Scale(), "scienceworld": Scale()},
@@ -44,6 +55,19 @@ SCALES = {
         ),
         # one seed: nothing there is random but an agent or a key that is
         "scienceworld": Scale(splits=("dev", "test")),
+    },
+    "update": {
+        # all tasks of both splits twice: before all is rearranged and after
+        "gridworld": Stream(
+            splits=("dev", "test"),
+            episodes=32,
+            train=16,
+            k=2,
+            max_steps=GRIDWORLD_STEPS,
+            seeds=4,
+            eras=2,
+        ),
+        "scienceworld": Stream(train=30),
     },
 }
 """What is left unsaid, by study and environment: the one place of all defaults that depend on them."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 from evals.arms import Arm
@@ -10,11 +10,12 @@ from evals.folder import Folder
 from evals.manifest import describe
 from evals.memories import Memories, Opened
 from evals.plan import Plan
-from evals.rows import Lines, Row
+from evals.rows import Episodes, Key, Row, episode_id
 from evals.runner import Progress, for_each, run_episode
 from evals.worlds import World, refuse_leaks
 from memp.procedure import Match
-from tasks.base import Split, Task, TextEnv
+from memp.trajectory import Trajectory
+from tasks.base import Task, TextEnv
 
 
 class Job(NamedTuple):
@@ -23,9 +24,10 @@ class Job(NamedTuple):
     arm: Arm
     task: Task
     seed: int
+    group: int
 
     @property
-    def key(self) -> tuple[str, str, Split, int]:
+    def key(self) -> Key:
         """That of its row."""
         return self.arm.name, self.task.id, self.task.split, self.seed
 
@@ -33,7 +35,8 @@ class Job(NamedTuple):
 def run(plan: Plan, folder: Folder, *, workers: int = 2, progress: Progress = lambda *_: None) -> list[Row]:
     """Run what is not yet run, and return all rows.
 
-    The memories of each world are proven unchanged before and after its episodes.
+    A memory stays as it is while episodes are run with it, and is proven to. Memories that learn do so between
+    one group of tasks and the next; every group has its own.
 
     Args:
         plan: What to do.
@@ -47,60 +50,81 @@ def run(plan: Plan, folder: Folder, *, workers: int = 2, progress: Progress = la
     """
     refuse_leaks(plan.worlds)
     folder.claim(describe(plan))
-    rows = folder.rows()
+    episodes = folder.episodes()
     total = len(plan.arms) * sum(len(world.test) * len(world.seeds) for world in plan.worlds)
 
     def tell() -> None:
-        rewards = [row.reward for row in rows.held]
+        rewards = [row.reward for row in episodes.held]
         progress("episodes", len(rewards), total, sum(rewards) / len(rewards) if rewards else 0.0)
 
     memories = Memories(plan, folder, workers=workers, progress=progress)
     for world in plan.worlds:
         memories.build(world)
         tell()
-        _episodes(plan.arms, world, memories, rows, workers=workers, tell=tell)
+        for group in range(len(world.groups)):
+            if group:
+                memories.learn(world, group, episodes)
+            jobs = _jobs(plan, world, group, episodes)
+            with memories.opened(world, group) as opened:
+                _episodes(jobs, world, opened, episodes, workers=workers, tell=tell)
         memories.prove(world)
-    return list(rows.held)
+    return list(episodes.held)
+
+
+def _jobs(plan: Plan, world: World, group: int, episodes: Episodes) -> list[Job]:
+    """What has no row yet, arms side by side so that an early look compares them."""
+    done = {row.key for row in episodes.held}
+    jobs = [
+        Job(arm, task, seed, group)
+        for seed in world.seeds
+        for task in world.groups[group].tasks
+        for arm in plan.arms
+    ]
+    return [job for job in jobs if job.key not in done]
 
 
 def _episodes(
-    arms: Sequence[Arm],
+    jobs: list[Job],
     world: World,
-    memories: Memories,
-    rows: Lines[Row],
+    opened: Opened,
+    episodes: Episodes,
     *,
     workers: int,
     tell: Callable[[], None],
 ) -> None:
-    """Run every episode of a world that has no row yet, arms side by side so that an early look compares them."""
-    done = {row.key for row in rows.held}
-    jobs = [Job(arm, task, seed) for seed in world.seeds for task in world.test for arm in arms]
-    recalls = [arm.recall for arm in arms if arm.recall is not None]
-    with memories.opened(world, recalls) as opened:
+    """Run the episodes of a group."""
 
-        def work(env: TextEnv, job: Job) -> None:
-            rows.add(_episode(env, job, opened))
-            tell()
+    def work(env: TextEnv, job: Job) -> None:
+        episodes.add(*_episode(env, job, opened))
+        tell()
 
-        for_each([job for job in jobs if job.key not in done], work, world.open_env, workers=workers)
+    if jobs:
+        for_each(jobs, work, world.groups[jobs[0].group].open_env, workers=workers)
 
 
-def _episode(env: TextEnv, job: Job, opened: Opened) -> Row:
+def _episode(env: TextEnv, job: Job, opened: Opened) -> tuple[Row, Trajectory]:
     """Run one episode; it is never shown a procedure of its own task."""
-    arm, task, seed = job
+    arm, task, seed, group = job
 
     def matches(text: str) -> list[Match]:
         if arm.recall is None:
             return []
-        return opened[arm.recall, seed].retrieve(text, arm.recall.k, exclude=[task.id])
+        return opened[arm.name, seed].retrieve(text, arm.recall.k, exclude=[task.id])
 
-    outcome, shown = run_episode(env, task.id, arm.agent, matches, seed=seed)
-    return Row(
+    outcome = run_episode(env, task.id, arm.agent, matches, seed=seed, episode_id=episode_id(job.key))
+    trajectory = outcome.trajectory
+    row = Row(
         arm=arm.name,
         task=task.id,
         kind=task.kind,
         split=task.split,
         seed=seed,
-        shown=shown,
-        **outcome._asdict(),
+        group=group,
+        success=outcome.success,
+        reward=trajectory.reward,
+        steps=len(trajectory.steps),
+        tokens_in=outcome.tokens_in,
+        tokens_out=outcome.tokens_out,
+        shown=trajectory.shown,
     )
+    return row, trajectory
