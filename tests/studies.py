@@ -12,7 +12,7 @@ from evals.report import Line, write
 from evals.rows import Lines, Row
 from evals.runner import Progress
 from evals.settings import Settings
-from evals.studies import build, retrieve
+from evals.studies import build, retrieve, update
 from evals.study import run as run_plan
 
 
@@ -20,6 +20,8 @@ def plan(settings: Settings) -> Plan:
     """Make the plan of whichever study the settings are of."""
     if isinstance(settings, build.Build):
         return build.plan(settings)
+    if isinstance(settings, update.Update):
+        return update.plan(settings)
     assert isinstance(settings, retrieve.Retrieve)
     return retrieve.plan(settings)
 

@@ -566,10 +566,10 @@ def test_an_episode_reports_what_its_agent_was_shown_and_cost() -> None:
         asked.append(text)
         return []
 
-    outcome, shown = run_episode(env, task, LLMAgent(chat), matches, seed=0)
-    assert outcome.steps == len(chat.calls) == env.max_steps
+    outcome = run_episode(env, task, LLMAgent(chat), matches, seed=0, episode_id="e")
+    assert len(outcome.trajectory.steps) == len(chat.calls) == env.max_steps
     assert outcome.tokens_in > 0
-    assert shown == ()
+    assert (outcome.trajectory.shown, outcome.trajectory.episode_id) == ((), "e")
     assert asked == [env.reset(0, {"task": task})[1]["task"]]
 
 
@@ -583,8 +583,8 @@ def test_an_episode_ends_where_the_agent_gives_up() -> None:
             return policy
 
     env = GridWorld()
-    outcome, _ = run_episode(env, env.tasks("test")[0].id, GivesUp(), lambda _: [], seed=0)
-    assert (outcome.steps, outcome.success) == (0, False)
+    outcome = run_episode(env, env.tasks("test")[0].id, GivesUp(), lambda _: [], seed=0)
+    assert (outcome.trajectory.steps, outcome.success) == ((), False)
 
 
 # --- the sample of tasks ---

@@ -87,7 +87,7 @@ def test_the_universe_of_a_seed_is_tested_with_that_seed_alone() -> None:
 
 def test_only_experts_may_take_longer_than_the_step_budget() -> None:
     (world,) = worlds(SMALL)
-    env, expert_env = world.open_env(), world.open_for_experts()
+    env, expert_env = world.groups[0].open_env(), world.open_for_experts()
     assert isinstance(env, GridWorld)
     assert isinstance(expert_env, GridWorld)
     assert (env.max_steps, expert_env.max_steps) == (1, 1000)
