@@ -7,9 +7,10 @@ from typing import Any
 import click
 
 from evals.console import conduct
-from evals.options import common, number
+from evals.options import common, counts, number
 from evals.studies import build as building
 from evals.studies import retrieve as retrieving
+from evals.studies import scaling as scaled
 from evals.studies import update as updating
 from memp.retrieve import KEYS
 
@@ -54,6 +55,18 @@ def build(**options: Any) -> None:
 def update(**options: Any) -> None:
     """Compare updates after each group of tasks: none, vanilla, validation, reflection (the paper's Figure 3)."""
     conduct(updating.Update, updating.plan, **options)
+
+
+@main.command()
+@common("scaling")
+@found_by
+@counts("--shown", scaled.Scaling.shown, "Procedures shown from the whole memory; an arm each.")
+@counts(
+    "--held", scaled.Scaling.held, "Training tasks in memory, of which -k procedures are shown; an arm each."
+)
+def scaling(**options: Any) -> None:
+    """Compare numbers of procedures shown, and sizes of the memory (the paper's Figure 4b)."""
+    conduct(scaled.Scaling, scaled.plan, **options)
 
 
 if __name__ == "__main__":

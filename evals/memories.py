@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import product
 from pathlib import Path
+from random import Random
 
 from evals.counted import Counted
 from evals.experts import experts
@@ -50,7 +51,7 @@ class Memories:
         self._lived += len(world.train)
         for recipe in self._plan.recipes:
             if recipe in missing:
-                self._make(world, recipe.name, recipe, trajectories)
+                self._make(world, recipe.name, recipe, _taken(trajectories, recipe.take, world))
             self._learned += len(world.train)
             self._tell_learned(0)
         self.prove(world)
@@ -186,6 +187,13 @@ def _retry_unanswered(memory: ProceduralMemory, chat: ChatModel | None) -> None:
     if unanswered and chat is not None:
         chat.reply([{"role": "user", "content": "Answer with one word: ready."}])
         memory.retry(*unanswered)
+
+
+def _taken(trajectories: Sequence[Trajectory], count: int | None, world: World) -> Sequence[Trajectory]:
+    """Some of the trajectories; the more contain the fewer."""
+    if count is None:
+        return trajectories
+    return Random(world.seeds[0]).sample(trajectories, len(trajectories))[:count]
 
 
 def _built(memory: ProceduralMemory, chat: Counted | None) -> Built:

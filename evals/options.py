@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -74,6 +74,19 @@ def number(study: str, name: str, says: str) -> Callable[[Command], Command]:
     """Make an option of a study that counts something, with its defaults in its help."""
     default = _unsaid(study, name.lstrip("-").replace("-", "_"))
     return click.option(name, type=click.IntRange(1), help=f"{says}{default}.")
+
+
+def counts(name: str, default: Sequence[int], says: str) -> Callable[[Command], Command]:
+    """Make an option that takes several numbers, as 1,2,4."""
+
+    def read(_: click.Context, __: click.Parameter, text: str) -> tuple[int, ...]:
+        found = tuple(int(part) for part in text.split(",") if part.strip().isdecimal())
+        if len(found) != len(text.split(",")) or 0 in found:
+            raise click.BadParameter(f"{text!r} is no list of numbers from 1 on, as 1,2,4")
+        return found
+
+    written = ",".join(map(str, default))
+    return click.option(name, default=written, show_default=True, callback=read, help=says)
 
 
 def _unsaid(study: str, field: str) -> str:

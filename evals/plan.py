@@ -28,6 +28,9 @@ class Recipe:
     key: Key = "query"
     """What procedures are to be found by first: their keys of this kind are made at once."""
 
+    take: int | None = None
+    """From how many of the training tasks, in an order that the seed decides; None is all."""
+
 
 @dataclass(frozen=True)
 class Plan:

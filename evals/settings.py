@@ -69,6 +69,10 @@ SCALES = {
         ),
         "scienceworld": Stream(train=30),
     },
+    "scaling": {
+        "gridworld": Scale(episodes=32, train=64, k=2, max_steps=GRIDWORLD_STEPS, seeds=4),
+        "scienceworld": Scale(),
+    },
 }
 """What is left unsaid, by study and environment: the one place of all defaults that depend on them."""
 

@@ -1,0 +1,62 @@
+"""How much memory helps: procedures shown, and procedures in memory (the paper's Figure 4b)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from evals.arms import Arm, Recall, agent, baseline
+from evals.plan import Plan, Recipe
+from evals.settings import Settings
+from evals.worlds import worlds
+from memp.chat import chat_model
+from memp.embedding import embedder
+from memp.retrieve import Key, known_key
+
+WHOLE = "whole"
+"""The memory of all training tasks."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scaling(Settings):
+    """The settings of the study `scaling`."""
+
+    study = "scaling"
+
+    key: Key = "query"
+    """What procedures are found by, in every arm but `random`."""
+
+    shown: tuple[int, ...] = (1, 2, 4, 8)
+    """How many procedures are shown, from a memory of all training tasks; each is an arm."""
+
+    held: tuple[int, ...] = (4, 8, 16, 32)
+    """How many training tasks a memory is built from, `k` of whose procedures are shown; each is an arm."""
+
+
+def plan(settings: Scaling) -> Plan:
+    """Compare no memory, more and more procedures shown, and larger and larger memories.
+
+    The arms are named `k=1`, `k=2`, ... and `n=4`, `n=8`, ...; `random` shows `k` of the whole memory.
+
+    Raises:
+        InputError: if the settings cannot be carried out.
+    """
+    known_key(settings.key)
+    chat = chat_model(settings.model)
+    acting = agent(settings.agent, chat, settings.fallback)
+    build = "proceduralization" if chat else "trajectory"
+    held = sorted({count for count in settings.held if count < settings.train})
+    recipes = [Recipe(f"n={count}", build, chat, settings.key, take=count) for count in held]
+    whole = Recipe(WHOLE, build, chat, settings.key)
+    return Plan(
+        settings,
+        recipes=(*recipes, whole),
+        arms=(
+            baseline(acting),
+            Arm("random", acting, Recall(WHOLE, "random", settings.k)),
+            *(Arm(f"k={k}", acting, Recall(WHOLE, settings.key, k)) for k in sorted(set(settings.shown))),
+            *(Arm(recipe.name, acting, Recall(recipe.name, settings.key, settings.k)) for recipe in recipes),
+        ),
+        embedder=embedder(settings.embedder),
+        chat=chat,
+        worlds=worlds(settings),
+    )
