@@ -11,6 +11,7 @@ from evals.options import common, counts, number
 from evals.studies import build as building
 from evals.studies import retrieve as retrieving
 from evals.studies import scaling as scaled
+from evals.studies import transfer as transferred
 from evals.studies import update as updating
 from memp.retrieve import KEYS
 
@@ -67,6 +68,13 @@ def update(**options: Any) -> None:
 def scaling(**options: Any) -> None:
     """Compare numbers of procedures shown, and sizes of the memory (the paper's Figure 4b)."""
     conduct(scaled.Scaling, scaled.plan, **options)
+
+
+@main.command()
+@common("transfer")
+def transfer(**options: Any) -> None:
+    """Compare a model's own memory with those of others, inherited and rebuilt (the paper's Figure 4a)."""
+    conduct(transferred.Transfer, transferred.plan, **options)
 
 
 if __name__ == "__main__":

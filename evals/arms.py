@@ -15,6 +15,9 @@ AGENTS = ("llm", "random", "replay", "verbatim")
 BASELINE = "none"
 """The arm without memory, which the others are compared with."""
 
+PRACTICE = "practice"
+"""The arm of a model that does the training tasks beforehand, without memory."""
+
 
 @dataclass(frozen=True)
 class Recall:
@@ -40,6 +43,12 @@ class Arm:
 
     update: Policy | None = None
     """How a copy of the memory learns from each group of episodes; None: it stays as it was built."""
+
+    model: str = ""
+    """Who acts, in a study that compares chat models."""
+
+    source: str = ""
+    """Whose trajectories the memory is of, where they are another model's."""
 
     def memory(self, group: int) -> str:
         """The name of the memory that the arm has in a group of tasks; empty without one."""

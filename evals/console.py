@@ -84,7 +84,7 @@ def conduct(
         folder = Folder(out or Path("runs") / name)
         chosen = plan(settings)
         with Bars(console) as bars:
-            rows = run(chosen, folder, workers=workers or concurrency(settings.model), progress=bars)
+            rows = run(chosen, folder, workers=workers or concurrency(settings), progress=bars)
         lines = write(folder.path, rows, [arm.name for arm in chosen.arms])
     except MempError as error:
         raise click.ClickException(str(error)) from error

@@ -19,6 +19,8 @@ EPISODES = "episodes.jsonl"
 
 LIVED = "lived.jsonl"
 
+PRACTICE, PRACTICE_LIVED = "practice.jsonl", "practice-lived.jsonl"
+
 TRAJECTORIES = "trajectories.jsonl"
 
 FRESH = ".new.db"
@@ -42,6 +44,10 @@ class Built(Record):
     setup_tokens_in: int
     setup_tokens_out: int
     """Tokens of the chat model that it took to build."""
+
+    practice_tokens_in: int = 0
+    practice_tokens_out: int = 0
+    """Tokens of the chat model whose practice it is of."""
 
 
 class Folder:
@@ -77,7 +83,11 @@ class Folder:
 
     def episodes(self) -> Episodes:
         """The episodes run so far, to be added to."""
-        return Episodes(Lines(self.path / EPISODES, Row), Lines(self.path / LIVED, Trajectory))
+        return self._episodes(EPISODES, LIVED)
+
+    def practice(self) -> Episodes:
+        """What models did without a memory in the training tasks, to be added to."""
+        return self._episodes(PRACTICE, PRACTICE_LIVED)
 
     def trajectories(self, world: str) -> Lines[Trajectory]:
         """What the experts of a world did so far, to be added to."""
@@ -111,6 +121,9 @@ class Folder:
         manifest = self._read()
         manifest.setdefault("memories", {}).setdefault(f"{world}/{name}", built.model_dump(mode="json"))
         self._write(manifest)
+
+    def _episodes(self, rows: str, lived: str) -> Episodes:
+        return Episodes(Lines(self.path / rows, Row), Lines(self.path / lived, Trajectory))
 
     def _refuse_orphans(self) -> None:
         """Refuse results that nothing says the origin of."""

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from evals.plan import Plan
-from memp.chat import ChatModel
 from memp.errors import InputError
 from memp.memory import ProceduralMemory
 from memp.prompts import act, distil, facts, reflect
@@ -34,8 +33,8 @@ WEIGHTS = (
 
 def describe(plan: Plan) -> dict[str, Any]:
     """Return all that decides the result of a plan, and the commit it is run at."""
-    identity = _identity(plan.chat)
-    packages = PACKAGES if identity is None else (*PACKAGES, *LOCAL_PACKAGES)
+    identities = _identities(plan)
+    packages = (*PACKAGES, *LOCAL_PACKAGES) if identities else PACKAGES
     tasks = [task.id for world in plan.worlds for task in (*world.train, *world.test)]
     with ProceduralMemory.open(":memory:", chat=plan.chat, embedder=plan.embedder, key="avefact") as memory:
         kept = {name: value for name, value in memory.describe().items() if name in ("embedder", "facts")}
@@ -43,7 +42,7 @@ def describe(plan: Plan) -> dict[str, Any]:
         "study": plan.settings.study,
         **asdict(plan.settings),
         "env_name": plan.worlds[0].env_name,
-        "model_sha256": identity,
+        "model_sha256": identities,
         "prompts": {prompt.NAME: prompt.VERSION for prompt in (act, distil, facts, reflect)},
         "split_digest": _digest(tasks),
         "commit": _commit(),
@@ -69,10 +68,15 @@ def fingerprint(folder: Path) -> str:
     return hashed.hexdigest()
 
 
-def _identity(chat: ChatModel | None) -> str | None:
-    """The fingerprint of a model that lies in a folder, as its `path` says; None of any other."""
-    path = getattr(chat, "path", None)
-    return fingerprint(Path(path)) if isinstance(path, str | Path) and Path(path).is_dir() else None
+def _identities(plan: Plan) -> dict[str, str]:
+    """The fingerprints of the models that lie in folders, as their `path` says, by name."""
+    chats = {chat.name: chat for chat in (plan.chat, *(recipe.chat for recipe in plan.recipes)) if chat}
+    paths = {name: getattr(chat, "path", None) for name, chat in chats.items()}
+    return {
+        name: fingerprint(Path(path))
+        for name, path in paths.items()
+        if isinstance(path, str | Path) and Path(path).is_dir()
+    }
 
 
 def _digest(names: Iterable[str]) -> str:

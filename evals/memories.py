@@ -1,4 +1,4 @@
-"""The memories of a study: built once from what experts did, and proven to stay as they are."""
+"""The memories of a study: built once from what experts or models did, and proven to stay as they are."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from itertools import product
 from pathlib import Path
 from random import Random
 
+from evals.arms import PRACTICE, Arm
 from evals.counted import Counted
 from evals.experts import experts
 from evals.folder import Built, Folder
 from evals.plan import Plan, Recipe
-from evals.rows import Episodes
+from evals.rows import EpisodeKey, Episodes, Row
 from evals.runner import Progress
 from evals.worlds import World
 from memp.chat import ChatModel
@@ -23,8 +24,8 @@ from memp.trajectory import Trajectory
 from memp.update import Policy
 from tasks.base import Task
 
-Opened = dict[tuple[str, int], ProceduralMemory]
-"""By the name of the arm that has them, and the seed."""
+Opened = dict[tuple[Arm, int], ProceduralMemory]
+"""By the arm that has them, and the seed."""
 
 
 class Memories:
@@ -39,19 +40,30 @@ class Memories:
         self._lived = 0
         self._learned = 0
 
-    def build(self, world: World) -> None:
+    def build(self, world: World, practice: Episodes) -> None:
         """Build the memories of a world that are not built yet, and prove the others unchanged.
+
+        Args:
+            world: Where.
+            practice: What models did in its training tasks.
 
         Raises:
             InputError: if a memory is not the one noted, or holds a procedure of a task not trained on.
             ModelError: if a model could not be reached; what it had not finished is begun again.
         """
         missing = [recipe for recipe in self._plan.recipes if not self._holds(world, recipe.name)]
-        trajectories = self._experts(world) if missing else []
+        experts = self._experts(world) if any(not recipe.lived_by for recipe in missing) else []
         self._lived += len(world.train)
         for recipe in self._plan.recipes:
-            if recipe in missing:
-                self._make(world, recipe.name, recipe, _taken(trajectories, recipe.take, world))
+            if recipe in missing and recipe.lived_by:
+                keys = [
+                    EpisodeKey(PRACTICE, task.id, task.split, world.seeds[0], recipe.lived_by)
+                    for task in world.train
+                ]
+                lived = practice.lived(keys)
+                self._make(world, recipe.name, recipe, lived, policy="validation", rows=practice.rows(keys))
+            elif recipe in missing:
+                self._make(world, recipe.name, recipe, _taken(experts, recipe.take, world))
             self._learned += len(world.train)
             self._tell_learned(0)
         self.prove(world)
@@ -70,7 +82,9 @@ class Memories:
                 continue
             name = arm.memory(group)
             if not self._holds(world, name):
-                keys = [(arm.name, task.id, task.split, seed) for seed in world.seeds for task in tasks]
+                keys = [
+                    EpisodeKey(arm.name, task.id, task.split, seed) for seed in world.seeds for task in tasks
+                ]
                 self._make(
                     world,
                     name,
@@ -108,7 +122,7 @@ class Memories:
                 which = (arm.memory(group), arm.recall.key, seed)
                 if which not in shared:
                     shared[which] = stack.enter_context(self._open_frozen(world, *which))
-                opened[arm.name, seed] = shared[which]
+                opened[arm, seed] = shared[which]
             yield opened
 
     def _prove(self, world: World, name: str, group: int) -> None:
@@ -136,8 +150,19 @@ class Memories:
         *,
         policy: Policy = "vanilla",
         like: str | None = None,
+        rows: Sequence[Row] = (),
     ) -> None:
-        """Make a memory from trajectories: of nothing, or of another memory."""
+        """Make a memory from trajectories: of nothing, or of another memory.
+
+        Args:
+            world: Where.
+            name: Of the memory.
+            recipe: How procedures are built.
+            trajectories: What to learn from.
+            policy: What of them to learn from.
+            like: The memory to begin with; None begins with an empty one.
+            rows: The practice that it is made from.
+        """
         chat = None if recipe.chat is None else Counted(recipe.chat, self._tell_learned)
         with self._open(
             self._folder.fresh_memory(world.name, name, like=like),
@@ -149,7 +174,7 @@ class Memories:
         ) as memory:
             memory.update(trajectories)
             _retry_unanswered(memory, chat)
-            built = _built(memory, chat)
+            built = _built(memory, chat, rows)
         self._folder.keep_fresh(world.name, name, built)
 
     def _experts(self, world: World) -> list[Trajectory]:
@@ -196,7 +221,7 @@ def _taken(trajectories: Sequence[Trajectory], count: int | None, world: World) 
     return Random(world.seeds[0]).sample(trajectories, len(trajectories))[:count]
 
 
-def _built(memory: ProceduralMemory, chat: Counted | None) -> Built:
+def _built(memory: ProceduralMemory, chat: Counted | None, practice: Sequence[Row]) -> Built:
     """Say how a memory came out."""
     aside = memory.quarantine()
     tasks = {procedure.id: procedure.source for procedure in memory.procedures()}
@@ -212,6 +237,8 @@ def _built(memory: ProceduralMemory, chat: Counted | None) -> Built:
         ),
         setup_tokens_in=chat.tokens_in if chat else 0,
         setup_tokens_out=chat.tokens_out if chat else 0,
+        practice_tokens_in=sum(row.tokens_in for row in practice),
+        practice_tokens_out=sum(row.tokens_out for row in practice),
     )
 
 

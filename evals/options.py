@@ -23,10 +23,7 @@ def common(study: str) -> Callable[[Command], Command]:
     options = (
         click.option("--env", required=True, help=f"Environment: {', '.join(ENVIRONMENTS)}."),
         click.option("--agent", default="llm", show_default=True, help=f"Agent: {', '.join(AGENTS)}."),
-        click.option(
-            "--model",
-            help="Chat model, e.g. openai:gpt-4o; for the agent `llm`, for scripts, and for AveFact's facts.",
-        ),
+        _model(study),
         click.option(
             "--fallback",
             help="Agent that `replay` hands over to where no procedure applies [default: it stops].",
@@ -68,6 +65,20 @@ def common(study: str) -> Callable[[Command], Command]:
         return command
 
     return decorate
+
+
+def _model(study: str) -> Callable[[Command], Command]:
+    if study == "transfer":
+        return click.option(
+            "--model",
+            "models",
+            multiple=True,
+            help="Chat model; given twice or more: all that share memories.",
+        )
+    return click.option(
+        "--model",
+        help="Chat model, e.g. openai:gpt-4o; for the agent `llm`, for scripts, and for AveFact's facts.",
+    )
 
 
 def number(study: str, name: str, says: str) -> Callable[[Command], Command]:

@@ -15,7 +15,7 @@ from memp.retrieve import Key
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a memory is built from the experts' trajectories of a world."""
+    """How a memory is built from the trajectories of a world's training tasks."""
 
     name: str
     """What `Recall.recipe` says; also of the memory's file."""
@@ -31,6 +31,9 @@ class Recipe:
     take: int | None = None
     """From how many of the training tasks, in an order that the seed decides; None is all."""
 
+    lived_by: str = ""
+    """The model whose practice the trajectories are, successes alone; empty: the environment's experts."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -44,3 +47,6 @@ class Plan:
 
     chat: ChatModel | None
     """Who extracts the facts of a task under test; None: the built-in keywords."""
+
+    practice: tuple[Arm, ...] = ()
+    """Who does the training tasks beforehand, without a memory."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
@@ -15,14 +15,29 @@ from tasks.base import Split
 
 R = TypeVar("R", bound=Record)
 
-Key = tuple[str, str, Split, int]
-"""Arm, task, split and seed of an episode."""
+
+class EpisodeKey(NamedTuple):
+    """What makes an episode this one and no other."""
+
+    arm: str
+    task: str
+    split: Split
+    seed: int
+    model: str = ""
+    source: str = ""
 
 
 class Row(Record):
     """One episode of a study."""
 
     arm: str
+
+    model: str = ""
+    """Who acted, in a study that compares chat models."""
+
+    source: str = ""
+    """Whose trajectories the memory is of, where they are another model's."""
+
     task: str
     """The id of the task."""
 
@@ -44,9 +59,9 @@ class Row(Record):
     """Ids of the procedures shown."""
 
     @property
-    def key(self) -> Key:
+    def key(self) -> EpisodeKey:
         """What makes an episode this one and no other."""
-        return self.arm, self.task, self.split, self.seed
+        return EpisodeKey(self.arm, self.task, self.split, self.seed, self.model, self.source)
 
 
 class Lines(Generic[R]):
@@ -105,12 +120,17 @@ class Episodes:
         self._lived.add(trajectory)
         self._rows.add(row)
 
-    def lived(self, keys: Sequence[Key]) -> list[Trajectory]:
+    def rows(self, keys: Sequence[EpisodeKey]) -> list[Row]:
+        """Return the rows of some episodes, all of which have ended."""
+        found = {row.key: row for row in self.held}
+        return [found[key] for key in keys]
+
+    def lived(self, keys: Sequence[EpisodeKey]) -> list[Trajectory]:
         """Return what was lived through in some episodes, all of which have ended."""
         found = {trajectory.episode_id: trajectory for trajectory in self._lived.held}
         return [found[episode_id(key)] for key in keys]
 
 
-def episode_id(key: Key) -> str:
+def episode_id(key: EpisodeKey) -> str:
     """What the trajectory of an episode is found by."""
     return "/".join(map(str, key))

@@ -69,6 +69,10 @@ SCALES = {
         ),
         "scienceworld": Stream(train=30),
     },
+    "transfer": {
+        "gridworld": Scale(episodes=32, train=64, k=2, max_steps=GRIDWORLD_STEPS, seeds=4),
+        "scienceworld": Scale(),
+    },
     "scaling": {
         "gridworld": Scale(episodes=32, train=64, k=2, max_steps=GRIDWORLD_STEPS, seeds=4),
         "scienceworld": Scale(),
@@ -113,11 +117,16 @@ class Settings(Scale):
         return cls(env=env, **{**asdict(scales[env]), **chosen})
 
     @property
+    def all_models(self) -> tuple[str, ...]:
+        """The names of every chat model."""
+        return () if self.model is None else (self.model,)
+
+    @property
     def all_seeds(self) -> tuple[int, ...]:
         """Every seed, in order."""
         return tuple(range(self.seed, self.seed + self.seeds))
 
 
-def concurrency(model: str | None) -> int:
+def concurrency(settings: Settings) -> int:
     """How many episodes run at once where nobody says: as many as a local model likes to answer together."""
-    return 32 if model is not None and model.startswith("local:") else 2
+    return 32 if any(model.startswith("local:") for model in settings.all_models) else 2

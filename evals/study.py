@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from evals.arms import Arm
@@ -10,9 +11,9 @@ from evals.folder import Folder
 from evals.manifest import describe
 from evals.memories import Memories, Opened
 from evals.plan import Plan
-from evals.rows import Episodes, Key, Row, episode_id
+from evals.rows import EpisodeKey, Episodes, Row, episode_id
 from evals.runner import Progress, for_each, run_episode
-from evals.worlds import World, refuse_leaks
+from evals.worlds import refuse_leaks
 from memp.procedure import Match
 from memp.trajectory import Trajectory
 from tasks.base import Task, TextEnv
@@ -27,9 +28,10 @@ class Job(NamedTuple):
     group: int
 
     @property
-    def key(self) -> Key:
+    def key(self) -> EpisodeKey:
         """That of its row."""
-        return self.arm.name, self.task.id, self.task.split, self.seed
+        arm = self.arm
+        return EpisodeKey(arm.name, self.task.id, self.task.split, self.seed, arm.model, arm.source)
 
 
 def run(plan: Plan, folder: Folder, *, workers: int = 2, progress: Progress = lambda *_: None) -> list[Row]:
@@ -50,56 +52,54 @@ def run(plan: Plan, folder: Folder, *, workers: int = 2, progress: Progress = la
     """
     refuse_leaks(plan.worlds)
     folder.claim(describe(plan))
-    episodes = folder.episodes()
-    total = len(plan.arms) * sum(len(world.test) * len(world.seeds) for world in plan.worlds)
-
-    def tell() -> None:
-        rewards = [row.reward for row in episodes.held]
-        progress("episodes", len(rewards), total, sum(rewards) / len(rewards) if rewards else 0.0)
-
+    trained = sum(len(world.train) for world in plan.worlds)
+    tested = sum(len(world.test) * len(world.seeds) for world in plan.worlds)
+    practice = Stage("practice", folder.practice(), len(plan.practice) * trained, workers, progress)
+    test = Stage("episodes", folder.episodes(), len(plan.arms) * tested, workers, progress)
     memories = Memories(plan, folder, workers=workers, progress=progress)
     for world in plan.worlds:
-        memories.build(world)
-        tell()
-        for group in range(len(world.groups)):
-            if group:
-                memories.learn(world, group, episodes)
-            jobs = _jobs(plan, world, group, episodes)
-            with memories.opened(world, group) as opened:
-                _episodes(jobs, world, opened, episodes, workers=workers, tell=tell)
+        practice.run(_jobs(plan.practice, world.train, world.seeds[:1]), world.groups[0].open_env, {})
+        memories.build(world, practice.episodes)
+        for number, group in enumerate(world.groups):
+            if number:
+                memories.learn(world, number, test.episodes)
+            with memories.opened(world, number) as opened:
+                test.run(_jobs(plan.arms, group.tasks, world.seeds, number), group.open_env, opened)
         memories.prove(world)
-    return list(episodes.held)
+    return list(test.episodes.held)
 
 
-def _jobs(plan: Plan, world: World, group: int, episodes: Episodes) -> list[Job]:
-    """What has no row yet, arms side by side so that an early look compares them."""
-    done = {row.key for row in episodes.held}
-    jobs = [
-        Job(arm, task, seed, group)
-        for seed in world.seeds
-        for task in world.groups[group].tasks
-        for arm in plan.arms
-    ]
-    return [job for job in jobs if job.key not in done]
+def _jobs(arms: Sequence[Arm], tasks: Sequence[Task], seeds: Sequence[int], group: int = 0) -> list[Job]:
+    """All episodes, arms side by side so that an early look compares them."""
+    return [Job(arm, task, seed, group) for seed in seeds for task in tasks for arm in arms]
 
 
-def _episodes(
-    jobs: list[Job],
-    world: World,
-    opened: Opened,
-    episodes: Episodes,
-    *,
-    workers: int,
-    tell: Callable[[], None],
-) -> None:
-    """Run the episodes of a group."""
+@dataclass(frozen=True)
+class Stage:
+    """Episodes that are kept together, and how far they are."""
 
-    def work(env: TextEnv, job: Job) -> None:
-        episodes.add(*_episode(env, job, opened))
-        tell()
+    name: str
+    episodes: Episodes
+    total: int
+    workers: int
+    progress: Progress
 
-    if jobs:
-        for_each(jobs, work, world.groups[jobs[0].group].open_env, workers=workers)
+    def run(self, jobs: Sequence[Job], open_env: Callable[[], TextEnv], opened: Opened) -> None:
+        """Run the jobs that have no row yet."""
+        done = {row.key for row in self.episodes.held}
+
+        def work(env: TextEnv, job: Job) -> None:
+            self.episodes.add(*_episode(env, job, opened))
+            self._tell()
+
+        if jobs:
+            self._tell()
+        for_each([job for job in jobs if job.key not in done], work, open_env, workers=self.workers)
+
+    def _tell(self) -> None:
+        rewards = [row.reward for row in self.episodes.held]
+        mean = sum(rewards) / len(rewards) if rewards else 0.0
+        self.progress(self.name, len(rewards), self.total, mean)
 
 
 def _episode(env: TextEnv, job: Job, opened: Opened) -> tuple[Row, Trajectory]:
@@ -109,12 +109,14 @@ def _episode(env: TextEnv, job: Job, opened: Opened) -> tuple[Row, Trajectory]:
     def matches(text: str) -> list[Match]:
         if arm.recall is None:
             return []
-        return opened[arm.name, seed].retrieve(text, arm.recall.k, exclude=[task.id])
+        return opened[arm, seed].retrieve(text, arm.recall.k, exclude=[task.id])
 
     outcome = run_episode(env, task.id, arm.agent, matches, seed=seed, episode_id=episode_id(job.key))
     trajectory = outcome.trajectory
     row = Row(
         arm=arm.name,
+        model=arm.model,
+        source=arm.source,
         task=task.id,
         kind=task.kind,
         split=task.split,
