@@ -6,9 +6,11 @@ from typing import Any
 
 import click
 
+from evals.compared import compared
 from evals.console import conduct
 from evals.options import common, counts, number
 from evals.studies import build as building
+from evals.studies import compare as comparing
 from evals.studies import retrieve as retrieving
 from evals.studies import scaling as scaled
 from evals.studies import transfer as transferred
@@ -75,6 +77,15 @@ def scaling(**options: Any) -> None:
 def transfer(**options: Any) -> None:
     """Compare a model's own memory with those of others, inherited and rebuilt (the paper's Figure 4a)."""
     conduct(transferred.Transfer, transferred.plan, **options)
+
+
+@main.command()
+@common("compare")
+@found_by
+@click.option("--task", help="The id of the task [default: the first that is tested on].")
+def compare(**options: Any) -> None:
+    """Do one task with and without memory, side by side (the paper's Figures 1 and 5)."""
+    conduct(comparing.Compare, comparing.plan, instead=compared, **options)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from typing import Any, Self, TypeVar
 
 import click
 from rich.console import Console
+from rich.markdown import Markdown
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -73,9 +74,10 @@ def conduct(
     *,
     out: Path | None,
     workers: int | None,
+    instead: Callable[[Plan, Folder], str] | None = None,
     **given: Any,
 ) -> None:
-    """Run a study with what was given on the command line, and print its table."""
+    """Run a study with what was given on the command line, and print its table, or a Markdown text instead."""
     began = time.monotonic()
     console = Console()
     try:
@@ -88,7 +90,10 @@ def conduct(
         lines = write(folder.path, rows, [arm.name for arm in chosen.arms])
     except MempError as error:
         raise click.ClickException(str(error)) from error
-    _print(console, folder.path, lines, rows)
+    if instead is None:
+        _print(console, folder.path, lines, rows)
+    else:
+        console.print(Markdown(instead(chosen, folder)))
     click.echo(f"{NOTE} {time.monotonic() - began:.0f} s; everything is in {folder.path}")
 
 

@@ -69,6 +69,10 @@ SCALES = {
         ),
         "scienceworld": Stream(train=30),
     },
+    "compare": {
+        "gridworld": Scale(train=64, k=2, max_steps=GRIDWORLD_STEPS),
+        "scienceworld": Scale(),
+    },
     "transfer": {
         "gridworld": Scale(episodes=32, train=64, k=2, max_steps=GRIDWORLD_STEPS, seeds=4),
         "scienceworld": Scale(),
