@@ -100,6 +100,7 @@ class Folder:
     def fresh_memory(self, world: str, name: str, *, like: str | None = None) -> Path:
         """Where to build a memory, empty or like another one; what a kill left of another attempt is removed."""
         path = self.memory(world, name).with_suffix(FRESH)
+        _make(path.parent)
         _discard(path)
         if like is not None:
             _copy(self.memory(world, like), path)

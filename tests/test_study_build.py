@@ -6,8 +6,7 @@ import json
 import re
 import shutil
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,8 +23,20 @@ from memp.procedure import Procedure
 from tasks.base import expert_trajectory
 from tasks.gridworld import GridWorld
 from tests.factories import NOW
-from tests.openai_server import Messages, OpenAIServer, Request, Response, error
-from tests.studies import by_key, change_manifest, copied, manifest_in, rows_in, run
+from tests.openai_server import Messages, Request, Response, error
+from tests.studies import (
+    DISTIL,
+    SCRIPT,
+    Reply,
+    answer,
+    by_key,
+    change_manifest,
+    copied,
+    manifest_in,
+    rows_in,
+    run,
+    serving,
+)
 
 SMALL = Build(
     env="gridworld",
@@ -41,36 +52,11 @@ BUILT = ("script", "trajectory", "proceduralization")
 
 ARMS = ("none", *BUILT)
 
-DISTIL = "Write the shortest general procedure"
-
-SCRIPT = "Goal: reach the goal\n1. take the key\n2. open the door"
-
 SCRIPT_TOKENS = len(SCRIPT.split())  # as the server counts
-
-Reply = Callable[[Messages], str | Response]
-
-
-def answer(messages: Messages) -> str:
-    """Distil, list facts, or take the first action possible, whatever is asked for."""
-    asked = messages[-1]["content"]
-    if DISTIL in asked:
-        return SCRIPT
-    if "List the facts" in asked:
-        return "- open\n- door"
-    return f"Action: {asked.rpartition('Possible actions: ')[2].split(', ')[0]}"
 
 
 def is_distil(messages: Messages) -> bool:
     return DISTIL in messages[-1]["content"]
-
-
-@contextmanager
-def serving(reply: Reply = answer) -> Iterator[OpenAIServer]:
-    """Serve as `openai:test`."""
-    with OpenAIServer(reply) as server, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OPENAI_BASE_URL", server.base_url)
-        patch.setenv("OPENAI_API_KEY", "sk-test")
-        yield server
 
 
 def memory_of(out: Path, name: str, universe: int = 0) -> Path:
