@@ -46,7 +46,7 @@ found_by = click.option(
 @common("build")
 @found_by
 def build(**options: Any) -> None:
-    """Compare no memory, scripts, trajectories, and both (the paper's Table 1); needs --model."""
+    """Compare no memory, scripts, trajectories, and both (the paper's Table 1)."""
     conduct(building.Build, building.plan, **options)
 
 

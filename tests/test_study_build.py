@@ -50,7 +50,7 @@ SMALL = Build(
 
 BUILT = ("script", "trajectory", "proceduralization")
 
-ARMS = ("none", *BUILT)
+ARMS = ("none", "random", *BUILT)
 
 SCRIPT_TOKENS = len(SCRIPT.split())  # as the server counts
 
@@ -92,7 +92,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
 
 
 def test_every_arm_runs_every_task_of_both_splits(whole: Whole) -> None:
-    found = {arm: sorted(row.key[1:] for row in whole.rows if row.arm == arm) for arm in ARMS}
+    found = {
+        arm: sorted((row.task, row.split, row.seed) for row in whole.rows if row.arm == arm) for arm in ARMS
+    }
     assert {row.arm for row in whole.rows} == set(ARMS)
     assert [split for _, split, _ in found["none"]].count("dev") == 4
     assert len(set(found["none"])) == len(found["none"]) == 8
@@ -120,26 +122,36 @@ def test_all_memories_are_built_from_the_same_training_tasks(whole: Whole) -> No
     )
 
 
-def test_every_arm_is_shown_the_same_procedures_each_in_its_form(whole: Whole) -> None:
+def test_the_built_arms_are_shown_the_same_procedures_each_in_its_form(whole: Whole) -> None:
     shown = {(row.arm, row.task): row.shown for row in whole.rows}
-    for row in whole.rows:
-        assert row.shown == (() if row.arm == "none" else shown["script", row.task])
+    assert all(shown[name, row.task] == shown["script", row.task] for row in whole.rows for name in BUILT)
+    assert all(not row.shown for row in whole.rows if row.arm == "none")
     begun = [
         request.prompt
         for request in whole.requests
         if "Task:" in request.prompt and DISTIL not in request.prompt and len(request.body["messages"]) == 2
     ]
     forms = [("How to" in prompt, "What was done:" in prompt) for prompt in begun]
-    assert {form: forms.count(form) for form in forms} == dict.fromkeys(
-        [(False, False), (True, False), (False, True), (True, True)], 8
-    )
+    assert {form: forms.count(form) for form in forms} == {
+        (False, False): 8,
+        (True, False): 8,
+        (False, True): 8,
+        (True, True): 16,  # also of `random`
+    }
+
+
+def test_the_random_arm_is_shown_as_much_chosen_by_chance(whole: Whole) -> None:
+    shown = {(row.arm, row.task): row.shown for row in whole.rows}
+    drawn = [found for (arm, _), found in shown.items() if arm == "random"]
+    assert {len(found) for found in drawn} == {SMALL.k}
+    assert drawn != [found for (arm, _), found in shown.items() if arm == "script"]
 
 
 def test_differences_to_no_memory_are_summed_up_for_every_arm_and_split(whole: Whole) -> None:
     lines = json.loads((whole.out / "summary.json").read_text())
     for metric in ("success_over_none", "reward_over_none", "steps_over_none"):
         found = [(line["split"], line["arm"], line["n"]) for line in lines if line["metric"] == metric]
-        assert found == [(split, arm, 4) for split in ("dev", "test") for arm in BUILT]
+        assert found == [(split, arm, 4) for split in ("dev", "test") for arm in ARMS[1:]]
 
 
 def test_two_seeds_are_two_universes_each_with_memories_of_its_own(tmp_path: Path) -> None:

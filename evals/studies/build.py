@@ -30,6 +30,8 @@ class Build(Settings):
 def plan(settings: Build) -> Plan:
     """Compare no memory with scripts, trajectories, and both: a memory of each from the same trajectories.
 
+    The arm `random` shows procedures of the last of these memories that nothing but chance has chosen.
+
     Raises:
         InputError: if the settings cannot be carried out.
     """
@@ -43,10 +45,11 @@ def plan(settings: Build) -> Plan:
     acting = agent(settings.agent, chat, settings.fallback)
     recipes = [Recipe(granularity, granularity, chat, settings.key) for granularity in GRANULARITIES]
     arms = [Arm(recipe.name, acting, Recall(recipe.name, settings.key, settings.k)) for recipe in recipes]
+    drawn = Arm("random", acting, Recall(recipes[-1].name, "random", settings.k))
     return Plan(
         settings,
         recipes=tuple(recipes),
-        arms=(baseline(acting), *arms),
+        arms=(baseline(acting), drawn, *arms),
         embedder=embedder(settings.embedder),
         chat=chat,
         worlds=worlds(settings),
