@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from evals.arms import AGENTS
-from evals.settings import SCALES
+from evals.settings import BASE, SCALES
 from evals.worlds import ENVIRONMENTS
 
 SPLITS = ("dev", "test")
@@ -73,11 +73,12 @@ def _model(study: str) -> Callable[[Command], Command]:
             "--model",
             "models",
             multiple=True,
-            help="Chat model; given twice or more: all that share memories.",
+            help="Chat model; given twice or more: all that share memories [default: gridworld the bundled ones].",
         )
     return click.option(
         "--model",
-        help="Chat model, e.g. openai:gpt-4o; for the agent `llm`, for scripts, and for AveFact's facts.",
+        help="Chat model, e.g. openai:gpt-4o; for the agent `llm`, for scripts, and for AveFact's facts"
+        f" [default: {BASE} for the agent `llm` in gridworld].",
     )
 
 

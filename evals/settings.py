@@ -46,6 +46,9 @@ class Stream(Scale):
 GRIDWORLD_STEPS = 30
 """Step budget of the grid world where a model acts: exploring alone succeeds at times, so arms can win and lose."""
 
+SMALL, BASE = "local:memp-small", "local:memp-base"
+"""The bundled models."""
+
 SCALES = {
     "retrieve": {"gridworld": Scale(), "scienceworld": Scale()},
     "build": {
@@ -118,7 +121,14 @@ class Settings(Scale):
         if env not in scales:
             raise unknown_name("environment", env, scales)
         chosen = {name: value for name, value in given.items() if value not in (None, ())}
-        return cls(env=env, **{**asdict(scales[env]), **chosen})
+        asks = "llm" in (chosen.get("agent", cls.agent), chosen.get("fallback"))
+        bundled = cls.bundled() if env == "gridworld" and asks else {}
+        return cls(env=env, **{**asdict(scales[env]), **bundled, **chosen})
+
+    @classmethod
+    def bundled(cls) -> dict[str, Any]:
+        """The chat model where nobody says, in the one environment that the bundled models know."""
+        return {"model": BASE}
 
     @property
     def all_models(self) -> tuple[str, ...]:

@@ -454,8 +454,8 @@ def test_memories_without_their_manifest_are_refused(whole: Whole, tmp_path: Pat
 
 
 def test_without_a_chat_model_the_command_says_at_once_that_it_needs_one(tmp_path: Path) -> None:
-    for agent in ("llm", "replay"):
-        options = ["--env", "gridworld", "--agent", agent, "--out", str(tmp_path / "out")]
+    for env, agent in (("scienceworld", "llm"), ("gridworld", "replay")):
+        options = ["--env", env, "--agent", agent, "--out", str(tmp_path / "out")]
         result = CliRunner().invoke(main, ["build", *options])
         assert result.exit_code == 1
         assert result.stdout == ""

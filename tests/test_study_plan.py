@@ -17,6 +17,7 @@ from evals.settings import GRIDWORLD_STEPS, SCALES, concurrency
 from evals.studies import build, retrieve
 from evals.studies.build import Build
 from evals.studies.retrieve import Retrieve
+from evals.studies.transfer import Transfer
 from evals.study import run
 from evals.worlds import ENVIRONMENTS, worlds
 from memp import ScriptedChat
@@ -68,6 +69,15 @@ def test_the_help_names_the_defaults_of_each_environment() -> None:
     assert "Tasks per arm, split and seed [default: gridworld 32, scienceworld 60]" in text
     assert f"[default: gridworld {GRIDWORLD_STEPS}, scienceworld the environment's]" in text
     assert "may be given twice [default: dev and test]" in text
+
+
+def test_where_nobody_names_a_model_the_grid_world_takes_the_bundled_ones() -> None:
+    assert Build.of("gridworld").model == "local:memp-base"
+    assert Build.of("gridworld", model="openai:x").model == "openai:x"
+    assert Build.of("gridworld", agent="replay", fallback="llm").model == "local:memp-base"
+    assert Transfer.of("gridworld").all_models == ("local:memp-small", "local:memp-base")
+    assert Build.of("gridworld", agent="replay").model is None
+    assert Build.of("scienceworld").model is None
 
 
 @pytest.mark.parametrize(("model", "at_once"), [(None, 2), ("openai:local:x", 2), ("local:memp-base", 32)])

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from itertools import permutations
+from typing import Any
 
 from evals.arms import PRACTICE, Arm, Recall, baseline
 from evals.plan import Plan, Recipe
-from evals.settings import Settings
+from evals.settings import BASE, SMALL, Settings
 from evals.worlds import worlds
 from memp.agents import Agent, LLMAgent
 from memp.chat import ChatModel, chat_model
@@ -24,6 +25,11 @@ class Transfer(Settings):
 
     models: tuple[str, ...] = ()
     """The chat models, two or more: each receives from each."""
+
+    @classmethod
+    def bundled(cls) -> dict[str, Any]:
+        """The chat models where nobody says."""
+        return {"models": (SMALL, BASE)}
 
     @property
     def all_models(self) -> tuple[str, ...]:
