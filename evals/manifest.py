@@ -34,7 +34,7 @@ WEIGHTS = (
 
 def describe(plan: Plan) -> dict[str, Any]:
     """Return all that decides the result of a plan, and the commit it is run at."""
-    identity = _identity(plan.chat)
+    identity = weights(plan.chat)
     packages = PACKAGES if identity is None else (*PACKAGES, *LOCAL_PACKAGES)
     tasks = [task.id for world in plan.worlds for task in (*world.train, *world.test)]
     with ProceduralMemory.open(":memory:", chat=plan.chat, embedder=plan.embedder, key="avefact") as memory:
@@ -69,8 +69,8 @@ def fingerprint(folder: Path) -> str:
     return hashed.hexdigest()
 
 
-def _identity(chat: ChatModel | None) -> str | None:
-    """The fingerprint of a model that lies in a folder, as its `path` says; None of any other."""
+def weights(chat: ChatModel | None) -> str | None:
+    """Return the fingerprint of a model that lies in a folder, as its `path` says; None of any other."""
     path = getattr(chat, "path", None)
     return fingerprint(Path(path)) if isinstance(path, str | Path) and Path(path).is_dir() else None
 

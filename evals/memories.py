@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import product
 from pathlib import Path
@@ -12,8 +12,9 @@ from evals.counted import Counted
 from evals.experts import experts
 from evals.folder import Built, Folder
 from evals.plan import Plan, Recipe
-from evals.runner import Progress
+from evals.runner import Progress, SoFar
 from evals.worlds import World
+from evals.wrapped import Guarded
 from memp.chat import ChatModel
 from memp.errors import InputError
 from memp.memory import ProceduralMemory
@@ -28,12 +29,15 @@ Opened = dict[tuple[Recall, int], ProceduralMemory]
 class Memories:
     """The memories of all worlds of a plan, made one world after the other."""
 
-    def __init__(self, plan: Plan, folder: Folder, *, workers: int, progress: Progress) -> None:
-        """Take what to build where; nothing is built yet."""
+    def __init__(
+        self, plan: Plan, folder: Folder, *, workers: int, progress: Progress, allowed: Callable[[], None]
+    ) -> None:
+        """Take what to build where, and what is called before each question; nothing is built yet."""
         self._plan = plan
         self._folder = folder
         self._workers = workers
         self._progress = progress
+        self._allowed = allowed
         self._lived = 0
         self._learned = 0
 
@@ -43,6 +47,7 @@ class Memories:
         Raises:
             InputError: if a memory is not the one noted, or holds a procedure of a task not trained on.
             ModelError: if a model could not be reached; what it had not finished is begun again.
+            BudgetSpent: if the budget is spent; the same.
         """
         missing = [recipe for recipe in self._plan.recipes if not self._holds(world, recipe)]
         trajectories = self._experts(world) if missing else []
@@ -93,7 +98,7 @@ class Memories:
         return built is not None and self._folder.memory(world.name, recipe.name).exists()
 
     def _build(self, world: World, recipe: Recipe, trajectories: Sequence[Trajectory]) -> None:
-        chat = None if recipe.chat is None else Counted(recipe.chat, self._tell_learned)
+        chat = None if recipe.chat is None else self._watched(recipe.chat)
         with self._open(
             self._folder.fresh_memory(world.name, recipe.name),
             chat=chat,
@@ -107,12 +112,15 @@ class Memories:
             built = _built(memory, chat, trajectories)
         self._folder.keep_fresh(world.name, recipe.name, built)
 
+    def _watched(self, chat: ChatModel) -> Counted:
+        return Counted(Guarded(chat, self._allowed), self._tell_learned)
+
     def _experts(self, world: World) -> list[Trajectory]:
         total = sum(len(world.train) for world in self._plan.worlds)
 
         def tell(done: Sequence[Trajectory]) -> None:
-            mean = sum(trajectory.reward for trajectory in done) / max(1, len(done))
-            self._progress("experts", self._lived + len(done), total, mean)
+            score = sum(trajectory.reward for trajectory in done) / max(1, len(done))
+            self._progress("experts", self._lived + len(done), total, SoFar(score))
 
         return experts(world, self._folder.trajectories(world.name), workers=self._workers, tell=tell)
 

@@ -12,6 +12,7 @@ from evals.memories import Memories, Opened
 from evals.plan import Plan
 from evals.rows import Lines, Row
 from evals.runner import Progress, for_each, run_episode
+from evals.tally import Tally
 from evals.worlds import World, refuse_leaks
 from memp.procedure import Match
 from tasks.base import Split, Task, TextEnv
@@ -30,7 +31,14 @@ class Job(NamedTuple):
         return self.arm.name, self.task.id, self.task.split, self.seed
 
 
-def run(plan: Plan, folder: Folder, *, workers: int = 2, progress: Progress = lambda *_: None) -> list[Row]:
+def run(
+    plan: Plan,
+    folder: Folder,
+    *,
+    workers: int = 2,
+    progress: Progress = lambda *_: None,
+    allowed: Callable[[], None] = lambda: None,
+) -> list[Row]:
     """Run what is not yet run, and return all rows.
 
     The memories of each world are proven unchanged before and after its episodes.
@@ -40,6 +48,8 @@ def run(plan: Plan, folder: Folder, *, workers: int = 2, progress: Progress = la
         folder: Where the results are, or will be.
         workers: Episodes, and calls of a model that builds a memory, at once.
         progress: Is told of each expert's episode, each procedure and each episode.
+        allowed: Called before each episode, and each question for a memory; what it raises ends the study, once
+            the episodes under way have ended.
 
     Raises:
         InputError: if `folder` holds another study, or a test task is in a memory.
@@ -49,17 +59,15 @@ def run(plan: Plan, folder: Folder, *, workers: int = 2, progress: Progress = la
     folder.claim(describe(plan))
     rows = folder.rows()
     total = len(plan.arms) * sum(len(world.test) * len(world.seeds) for world in plan.worlds)
-
-    def tell() -> None:
-        rewards = [row.reward for row in rows.held]
-        progress("episodes", len(rewards), total, sum(rewards) / len(rewards) if rewards else 0.0)
-
-    memories = Memories(plan, folder, workers=workers, progress=progress)
+    tally = Tally(rows.held, total, progress)
+    memories = Memories(plan, folder, workers=workers, progress=progress, allowed=allowed)
     for world in plan.worlds:
         memories.build(world)
-        tell()
-        _episodes(plan.arms, world, memories, rows, workers=workers, tell=tell)
-        memories.prove(world)
+        tally.tell()
+        try:
+            _episodes(plan.arms, world, memories, rows, workers=workers, tell=tally.add, allowed=allowed)
+        finally:
+            memories.prove(world)
     return list(rows.held)
 
 
@@ -70,7 +78,8 @@ def _episodes(
     rows: Lines[Row],
     *,
     workers: int,
-    tell: Callable[[], None],
+    tell: Callable[[Row], None],
+    allowed: Callable[[], None],
 ) -> None:
     """Run every episode of a world that has no row yet, arms side by side so that an early look compares them."""
     done = {row.key for row in rows.held}
@@ -79,8 +88,10 @@ def _episodes(
     with memories.opened(world, recalls) as opened:
 
         def work(env: TextEnv, job: Job) -> None:
-            rows.add(_episode(env, job, opened))
-            tell()
+            allowed()
+            row = _episode(env, job, opened)
+            rows.add(row)
+            tell(row)
 
         for_each([job for job in jobs if job.key not in done], work, world.open_env, workers=workers)
 

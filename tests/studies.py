@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from evals.folder import Folder
 from evals.plan import Plan
@@ -14,6 +18,32 @@ from evals.runner import Progress
 from evals.settings import Settings
 from evals.studies import build, retrieve
 from evals.study import run as run_plan
+from tests.openai_server import Messages, OpenAIServer, Response
+
+DISTIL = "Write the shortest general procedure"
+
+SCRIPT = "Goal: reach the goal\n1. take the key\n2. open the door"
+
+Reply = Callable[[Messages], str | Response]
+
+
+def answer(messages: Messages) -> str:
+    """Distil, list facts, or take the first action possible, whatever is asked for."""
+    asked = messages[-1]["content"]
+    if DISTIL in asked:
+        return SCRIPT
+    if "List the facts" in asked:
+        return "- open\n- door"
+    return f"Action: {asked.rpartition('Possible actions: ')[2].split(', ')[0]}"
+
+
+@contextmanager
+def serving(reply: Reply = answer) -> Iterator[OpenAIServer]:
+    """Serve as `openai:test`."""
+    with OpenAIServer(reply) as server, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OPENAI_BASE_URL", server.base_url)
+        patch.setenv("OPENAI_API_KEY", "sk-test")
+        yield server
 
 
 def plan(settings: Settings) -> Plan:

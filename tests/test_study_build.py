@@ -6,8 +6,7 @@ import json
 import re
 import shutil
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from evals.__main__ import main
+from evals.runner import SoFar
 from evals.studies.build import Build
 from evals.worlds import sample
 from memp import ProceduralMemory
@@ -24,8 +24,20 @@ from memp.procedure import Procedure
 from tasks.base import expert_trajectory
 from tasks.gridworld import GridWorld
 from tests.factories import NOW
-from tests.openai_server import Messages, OpenAIServer, Request, Response, error
-from tests.studies import by_key, change_manifest, copied, manifest_in, rows_in, run
+from tests.openai_server import Messages, Request, Response, error
+from tests.studies import (
+    DISTIL,
+    SCRIPT,
+    Reply,
+    answer,
+    by_key,
+    change_manifest,
+    copied,
+    manifest_in,
+    rows_in,
+    run,
+    serving,
+)
 
 SMALL = Build(
     env="gridworld",
@@ -41,36 +53,11 @@ BUILT = ("script", "trajectory", "proceduralization")
 
 ARMS = ("none", *BUILT)
 
-DISTIL = "Write the shortest general procedure"
-
-SCRIPT = "Goal: reach the goal\n1. take the key\n2. open the door"
-
 SCRIPT_TOKENS = len(SCRIPT.split())  # as the server counts
-
-Reply = Callable[[Messages], str | Response]
-
-
-def answer(messages: Messages) -> str:
-    """Distil, list facts, or take the first action possible, whatever is asked for."""
-    asked = messages[-1]["content"]
-    if DISTIL in asked:
-        return SCRIPT
-    if "List the facts" in asked:
-        return "- open\n- door"
-    return f"Action: {asked.rpartition('Possible actions: ')[2].split(', ')[0]}"
 
 
 def is_distil(messages: Messages) -> bool:
     return DISTIL in messages[-1]["content"]
-
-
-@contextmanager
-def serving(reply: Reply = answer) -> Iterator[OpenAIServer]:
-    """Serve as `openai:test`."""
-    with OpenAIServer(reply) as server, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OPENAI_BASE_URL", server.base_url)
-        patch.setenv("OPENAI_API_KEY", "sk-test")
-        yield server
 
 
 def memory_of(out: Path, name: str, universe: int = 0) -> Path:
@@ -417,7 +404,7 @@ def test_a_test_procedure_planted_in_any_memory_is_refused(whole: Whole, tmp_pat
 
 @pytest.mark.parametrize("name", BUILT)
 def test_any_memory_changed_during_the_run_is_noticed(tmp_path: Path, name: str) -> None:
-    def progress(stage: str, done: int, total: int, mean: float | None) -> None:
+    def progress(stage: str, done: int, total: int, so_far: SoFar | None) -> None:
         if stage == "episodes" and done == 3:
             with ProceduralMemory.open(memory_of(tmp_path, name)) as memory:
                 memory.store.retire(next(memory.procedures()).id, "for the test", NOW)
@@ -469,7 +456,7 @@ def test_without_a_chat_model_the_command_says_at_once_that_it_needs_one(tmp_pat
 
 def test_the_command_runs_the_study_and_prints_its_table_and_costs(tmp_path: Path) -> None:
     options = ["--env", "gridworld", "--model", "openai:test", "--split", "test", "--episodes", "4"]
-    options += ["--train", "4", "--max-steps", "1", "--seeds", "1", "--out", str(tmp_path)]
+    options += ["--train", "4", "--max-steps", "1", "--seeds", "1", "--no-cache", "--out", str(tmp_path)]
     with serving():
         result = CliRunner().invoke(main, ["build", *options])
     assert result.exit_code == 0, result.output
