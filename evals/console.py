@@ -55,6 +55,7 @@ class Bars:
             TimeRemainingColumn(),
             console=console,
             speed_estimate_period=SPEED_S,
+            refresh_per_second=4,
         )
         self._ids: dict[str, TaskID] = {}
 

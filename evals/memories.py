@@ -47,7 +47,7 @@ class Memories:
         Raises:
             InputError: if a memory is not the one noted, or holds a procedure of a task not trained on.
             ModelError: if a model could not be reached; what it had not finished is begun again.
-            BudgetSpent: if the budget is spent; the same.
+            BudgetSpent: if what it takes is no longer allowed; the same.
         """
         missing = [recipe for recipe in self._plan.recipes if not self._holds(world, recipe)]
         trajectories = self._experts(world) if missing else []
@@ -86,6 +86,7 @@ class Memories:
                         chat=self._plan.chat,
                         key=recall.key,
                         seed=seed,
+                        concurrency=self._workers,
                         create=False,
                     )
                 )

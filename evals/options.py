@@ -38,12 +38,16 @@ RUNNING = (
     click.option("--no-cache", is_flag=True, help="Remember no reply."),
     click.option(
         "--max-tokens",
-        type=click.IntRange(0),
+        type=click.IntRange(1),
         help="Tokens, both ways, at which the study stops: all its runs together, what the memories take to"
         " build included, remembered replies not. What is under way ends; the command then exits with"
         f" {BUDGET_SPENT}, and goes on where it stopped when it is given more.",
     ),
-    click.option("--max-cost", type=click.FloatRange(0), help="The same in US dollars; needs the prices."),
+    click.option(
+        "--max-cost",
+        type=click.FloatRange(0, min_open=True),
+        help="The same in US dollars; needs --price-in and --price-out.",
+    ),
     click.option("--price-in", type=click.FloatRange(0), help="US dollars for a million tokens sent."),
     click.option("--price-out", type=click.FloatRange(0), help="US dollars for a million tokens answered."),
 )

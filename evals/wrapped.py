@@ -35,7 +35,8 @@ class Wrapped(ABC):
     @property
     def path(self) -> str | None:
         """The folder of the model's weights, where it has one: the manifest says which weights answered."""
-        return getattr(self._chat, "path", None)
+        path: str | None = getattr(self._chat, "path", None)
+        return path
 
     def reply(
         self,
