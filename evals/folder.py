@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 from evals.manifest import PASSING
+from evals.prices import Price
 from evals.rows import Episodes, Lines, Row
+from evals.spending import Charge
 from memp.errors import InputError
 from memp.trajectory import Record, Trajectory
 
@@ -22,6 +25,10 @@ LIVED = "lived.jsonl"
 PRACTICE, PRACTICE_LIVED = "practice.jsonl", "practice-lived.jsonl"
 
 TRAJECTORIES = "trajectories.jsonl"
+
+CHARGES = "spent.jsonl"
+
+LOCK = "study.lock"
 
 FRESH = ".new.db"
 """The end of the name of a memory that is being built."""
@@ -60,6 +67,23 @@ class Folder:
         """Take the path; nothing is read or made yet."""
         self.path = path
 
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep every other process out until the block ends, or this process does, be it by a kill.
+
+        Raises:
+            InputError: if another process is in, or the folder cannot be made or locked.
+        """
+        with closing(sqlite3.connect(_make(self.path) / LOCK, timeout=0, isolation_level=None)) as lock:
+            try:
+                lock.execute("BEGIN EXCLUSIVE")  # never written to: the lock of the operating system is all
+            except sqlite3.Error as error:
+                why = "another process runs a study there" if "locked" in str(error) else str(error)
+                raise InputError(
+                    f"{self.path} cannot be used: {why}; wait for it, or give another --out"
+                ) from error
+            yield
+
     def claim(self, manifest: dict[str, Any]) -> None:
         """Write the manifest, or check that the study begun here is this one.
 
@@ -88,6 +112,10 @@ class Folder:
     def practice(self) -> Episodes:
         """What models did without a memory in the training tasks, to be added to."""
         return self._episodes(PRACTICE, PRACTICE_LIVED)
+
+    def charges(self) -> Lines[Charge]:
+        """What the chat models were asked so far, to be added to."""
+        return Lines(self.path / CHARGES, Charge)
 
     def trajectories(self, world: str) -> Lines[Trajectory]:
         """What the experts of a world did so far, to be added to."""
@@ -122,6 +150,10 @@ class Folder:
         manifest = self._read()
         manifest.setdefault("memories", {}).setdefault(f"{world}/{name}", built.model_dump(mode="json"))
         self._write(manifest)
+
+    def state(self, price: Price) -> None:
+        """Put what tokens cost into the manifest; it decides no result, so that another one may come later."""
+        self._write({**self._read(), "price": price.model_dump(mode="json", by_alias=True)})
 
     def _episodes(self, rows: str, lived: str) -> Episodes:
         return Episodes(Lines(self.path / rows, Row), Lines(self.path / lived, Trajectory))

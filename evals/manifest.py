@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from evals.plan import Plan
+from memp.chat import ChatModel
 from memp.errors import InputError
 from memp.memory import ProceduralMemory
 from memp.prompts import act, distil, facts, reflect
@@ -68,15 +69,17 @@ def fingerprint(folder: Path) -> str:
     return hashed.hexdigest()
 
 
+def weights(chat: ChatModel | None) -> str | None:
+    """Return the fingerprint of a model that lies in a folder, as its `path` says; None of any other."""
+    path = getattr(chat, "path", None)
+    return fingerprint(Path(path)) if isinstance(path, str | Path) and Path(path).is_dir() else None
+
+
 def _identities(plan: Plan) -> dict[str, str]:
-    """The fingerprints of the models that lie in folders, as their `path` says, by name."""
+    """The fingerprints of the models that lie in folders, by name."""
     chats = {chat.name: chat for chat in (plan.chat, *(recipe.chat for recipe in plan.recipes)) if chat}
-    paths = {name: getattr(chat, "path", None) for name, chat in chats.items()}
-    return {
-        name: fingerprint(Path(path))
-        for name, path in paths.items()
-        if isinstance(path, str | Path) and Path(path).is_dir()
-    }
+    found = {name: weights(chat) for name, chat in chats.items()}
+    return {name: fingerprinted for name, fingerprinted in found.items() if fingerprinted is not None}
 
 
 def _digest(names: Iterable[str]) -> str:

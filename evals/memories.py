@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import product
 from pathlib import Path
@@ -14,8 +14,9 @@ from evals.experts import experts
 from evals.folder import Built, Folder
 from evals.plan import Plan, Recipe
 from evals.rows import EpisodeKey, Episodes, Row
-from evals.runner import Progress
+from evals.runner import Progress, SoFar
 from evals.worlds import World
+from evals.wrapped import Guarded
 from memp.chat import ChatModel
 from memp.errors import InputError
 from memp.memory import ProceduralMemory
@@ -31,12 +32,15 @@ Opened = dict[tuple[Arm, int], ProceduralMemory]
 class Memories:
     """The memories of all worlds of a plan, made one world after the other."""
 
-    def __init__(self, plan: Plan, folder: Folder, *, workers: int, progress: Progress) -> None:
-        """Take what to build where; nothing is built yet."""
+    def __init__(
+        self, plan: Plan, folder: Folder, *, workers: int, progress: Progress, allowed: Callable[[], None]
+    ) -> None:
+        """Take what to build where, and what is called before each question; nothing is built yet."""
         self._plan = plan
         self._folder = folder
         self._workers = workers
         self._progress = progress
+        self._allowed = allowed
         self._lived = 0
         self._learned = 0
 
@@ -50,9 +54,10 @@ class Memories:
         Raises:
             InputError: if a memory is not the one noted, or holds a procedure of a task not trained on.
             ModelError: if a model could not be reached; what it had not finished is begun again.
+            BudgetSpent: if what it takes is no longer allowed; the same.
         """
         missing = [recipe for recipe in self._plan.recipes if not self._holds(world, recipe.name)]
-        experts = self._experts(world) if any(not recipe.lived_by for recipe in missing) else []
+        expert = self._experts(world) if any(not recipe.lived_by for recipe in missing) else []
         self._lived += len(world.train)
         for recipe in self._plan.recipes:
             if recipe in missing and recipe.lived_by:
@@ -63,7 +68,7 @@ class Memories:
                 lived = practice.lived(keys)
                 self._make(world, recipe.name, recipe, lived, policy="validation", rows=practice.rows(keys))
             elif recipe in missing:
-                self._make(world, recipe.name, recipe, _taken(experts, recipe.take, world))
+                self._make(world, recipe.name, recipe, _taken(expert, recipe.take, world))
             self._learned += len(world.train)
             self._tell_learned(0)
         self.prove(world)
@@ -163,7 +168,7 @@ class Memories:
             like: The memory to begin with; None begins with an empty one.
             rows: The practice that it is made from.
         """
-        chat = None if recipe.chat is None else Counted(recipe.chat, self._tell_learned)
+        chat = None if recipe.chat is None else self._watched(recipe.chat)
         with self._open(
             self._folder.fresh_memory(world.name, name, like=like),
             chat=chat,
@@ -177,12 +182,15 @@ class Memories:
             built = _built(memory, chat, rows)
         self._folder.keep_fresh(world.name, name, built)
 
+    def _watched(self, chat: ChatModel) -> Counted:
+        return Counted(Guarded(chat, self._allowed), self._tell_learned)
+
     def _experts(self, world: World) -> list[Trajectory]:
         total = sum(len(world.train) for world in self._plan.worlds)
 
         def tell(done: Sequence[Trajectory]) -> None:
-            mean = sum(trajectory.reward for trajectory in done) / max(1, len(done))
-            self._progress("experts", self._lived + len(done), total, mean)
+            score = sum(trajectory.reward for trajectory in done) / max(1, len(done))
+            self._progress("experts", self._lived + len(done), total, SoFar(score))
 
         return experts(world, self._folder.trajectories(world.name), workers=self._workers, tell=tell)
 
@@ -196,7 +204,9 @@ class Memories:
 
     def _open_frozen(self, world: World, name: str, key: Key, seed: int) -> ProceduralMemory:
         path = self._folder.memory(world.name, name)
-        return self._open(path, chat=self._plan.chat, key=key, seed=seed, create=False)
+        return self._open(
+            path, chat=self._plan.chat, key=key, seed=seed, concurrency=self._workers, create=False
+        )
 
     def _open(self, path: Path, **options: object) -> ProceduralMemory:
         return ProceduralMemory.open(path, embedder=self._plan.embedder, **options)  # type: ignore[arg-type]

@@ -9,13 +9,49 @@ from typing import Any, TypeVar
 import click
 
 from evals.arms import AGENTS
+from evals.models import CACHE
 from evals.settings import BASE, SCALES
+from evals.spending import BUDGET_SPENT
 from evals.worlds import ENVIRONMENTS
 
 SPLITS = ("dev", "test")
 """Where a study may test; the third split is what it learns from."""
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+RUNNING = (
+    click.option(
+        "--concurrency",
+        "workers",
+        type=click.IntRange(1),
+        help="Episodes, and calls of the model, at once [default: 2; 32 with a local: model].",
+    ),
+    click.option("--out", type=click.Path(path_type=Path), help="Folder of the results [default: runs/...]."),
+    click.option(
+        "--cache",
+        type=click.Path(dir_okay=False, path_type=Path),
+        help="File that remembers the model's replies, for all studies; replies drawn at a temperature above 0"
+        f" are never taken from it [default: {CACHE} for openai: models; none for local: ones, where asking"
+        " again is as cheap].",
+    ),
+    click.option("--no-cache", is_flag=True, help="Remember no reply."),
+    click.option(
+        "--max-tokens",
+        type=click.IntRange(1),
+        help="Tokens, both ways, at which the study stops: all its runs together, what the memories take to"
+        " build included, remembered replies not. What is under way ends; the command then exits with"
+        f" {BUDGET_SPENT}, and goes on where it stopped when it is given more.",
+    ),
+    click.option(
+        "--max-cost",
+        type=click.FloatRange(0, min_open=True),
+        help="The same in US dollars; needs --price-in and --price-out.",
+    ),
+    click.option("--price-in", type=click.FloatRange(0), help="US dollars for a million tokens sent."),
+    click.option("--price-out", type=click.FloatRange(0), help="US dollars for a million tokens answered."),
+)
+"""How a study is run: what decides nothing of its result."""
 
 
 def common(study: str) -> Callable[[Command], Command]:
@@ -48,17 +84,17 @@ def common(study: str) -> Callable[[Command], Command]:
             help="Of all that is random; in the grid world also the universe.",
         ),
         number(study, "--seeds", "How many seeds, from --seed on"),
-        click.option(
-            "--concurrency",
-            "workers",
-            type=click.IntRange(1),
-            help="Episodes, and calls of the model, at once [default: 2; 32 with a local: model].",
-        ),
-        click.option(
-            "--out", type=click.Path(path_type=Path), help="Folder of the results [default: runs/...]."
-        ),
     )
 
+    return _all((*options, *RUNNING))
+
+
+def running(command: Command) -> Command:
+    """Add the options that say how a study is run, and decide nothing of its result."""
+    return _all(RUNNING)(command)
+
+
+def _all(options: Sequence[Callable[[Command], Command]]) -> Callable[[Command], Command]:
     def decorate(command: Command) -> Command:
         for option in reversed(options):
             command = option(command)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from evals.arms import Arm
@@ -11,6 +12,9 @@ from memp.chat import ChatModel
 from memp.embedding import Embedder
 from memp.procedure import Granularity
 from memp.retrieve import Key
+
+OpenChat = Callable[[str | None], ChatModel | None]
+"""Opens the chat model of a name, as `chat_model` does; None of none."""
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,22 @@ from tasks.base import TextEnv
 
 T = TypeVar("T")
 
-Progress = Callable[[str, int, int, float | None], None]
-"""Told of `stage, done, total, mean reward so far`, as a study goes on; None where nothing is rewarded."""
+
+class SoFar(NamedTuple):
+    """How what is done of a stage came out."""
+
+    score: float
+    """The mean reward."""
+
+    success: float | None = None
+    """The part of the episodes that met their goal."""
+
+    tokens: int | None = None
+    """Of all episodes together, both ways."""
+
+
+Progress = Callable[[str, int, int, SoFar | None], None]
+"""Told of `stage, done, total, how it came out so far`, as a study goes on; None where nothing is rewarded."""
 
 
 class Outcome(NamedTuple):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 from evals.arms import Arm
@@ -13,6 +13,7 @@ from evals.memories import Memories, Opened
 from evals.plan import Plan
 from evals.rows import EpisodeKey, Episodes, Row, episode_id
 from evals.runner import Progress, for_each, run_episode
+from evals.tally import Tally
 from evals.worlds import refuse_leaks
 from memp.procedure import Match
 from memp.trajectory import Trajectory
@@ -34,7 +35,14 @@ class Job(NamedTuple):
         return EpisodeKey(arm.name, self.task.id, self.task.split, self.seed, arm.model, arm.source)
 
 
-def run(plan: Plan, folder: Folder, *, workers: int = 2, progress: Progress = lambda *_: None) -> list[Row]:
+def run(
+    plan: Plan,
+    folder: Folder,
+    *,
+    workers: int = 2,
+    progress: Progress = lambda *_: None,
+    allowed: Callable[[], None] = lambda: None,
+) -> list[Row]:
     """Run what is not yet run, and return all rows.
 
     A memory stays as it is while episodes are run with it, and is proven to. Memories that learn do so between
@@ -45,6 +53,8 @@ def run(plan: Plan, folder: Folder, *, workers: int = 2, progress: Progress = la
         folder: Where the results are, or will be.
         workers: Episodes, and calls of a model that builds a memory, at once.
         progress: Is told of each expert's episode, each procedure and each episode.
+        allowed: Called before each episode, and each question for a memory; what it raises ends the study, once
+            the episodes under way have ended.
 
     Raises:
         InputError: if `folder` holds another study, or a test task is in a memory.
@@ -54,18 +64,21 @@ def run(plan: Plan, folder: Folder, *, workers: int = 2, progress: Progress = la
     folder.claim(describe(plan))
     trained = sum(len(world.train) for world in plan.worlds)
     tested = sum(len(world.test) * len(world.seeds) for world in plan.worlds)
-    practice = Stage("practice", folder.practice(), len(plan.practice) * trained, workers, progress)
-    test = Stage("episodes", folder.episodes(), len(plan.arms) * tested, workers, progress)
-    memories = Memories(plan, folder, workers=workers, progress=progress)
+    stage = partial(Stage, workers=workers, progress=progress, allowed=allowed)
+    practice = stage("practice", folder.practice(), len(plan.practice) * trained)
+    test = stage("episodes", folder.episodes(), len(plan.arms) * tested)
+    memories = Memories(plan, folder, workers=workers, progress=progress, allowed=allowed)
     for world in plan.worlds:
         practice.run(_jobs(plan.practice, world.train, world.seeds[:1]), world.groups[0].open_env, {})
         memories.build(world, practice.episodes)
-        for number, group in enumerate(world.groups):
-            if number:
-                memories.learn(world, number, test.episodes)
-            with memories.opened(world, number) as opened:
-                test.run(_jobs(plan.arms, group.tasks, world.seeds, number), group.open_env, opened)
-        memories.prove(world)
+        try:
+            for number, group in enumerate(world.groups):
+                if number:
+                    memories.learn(world, number, test.episodes)
+                with memories.opened(world, number) as opened:
+                    test.run(_jobs(plan.arms, group.tasks, world.seeds, number), group.open_env, opened)
+        finally:
+            memories.prove(world)
     return list(test.episodes.held)
 
 
@@ -74,32 +87,38 @@ def _jobs(arms: Sequence[Arm], tasks: Sequence[Task], seeds: Sequence[int], grou
     return [Job(arm, task, seed, group) for seed in seeds for task in tasks for arm in arms]
 
 
-@dataclass(frozen=True)
 class Stage:
-    """Episodes that are kept together, and how far they are."""
+    """Episodes that are kept together, and told of as they end."""
 
-    name: str
-    episodes: Episodes
-    total: int
-    workers: int
-    progress: Progress
+    def __init__(
+        self,
+        name: str,
+        episodes: Episodes,
+        total: int,
+        *,
+        workers: int,
+        progress: Progress,
+        allowed: Callable[[], None],
+    ) -> None:
+        """Take what there is and how many episodes there will be; nothing is run yet."""
+        self.episodes = episodes
+        self._tally = Tally(name, episodes.held, total, progress)
+        self._workers = workers
+        self._allowed = allowed
 
     def run(self, jobs: Sequence[Job], open_env: Callable[[], TextEnv], opened: Opened) -> None:
         """Run the jobs that have no row yet."""
         done = {row.key for row in self.episodes.held}
 
         def work(env: TextEnv, job: Job) -> None:
-            self.episodes.add(*_episode(env, job, opened))
-            self._tell()
+            self._allowed()
+            row, trajectory = _episode(env, job, opened)
+            self.episodes.add(row, trajectory)
+            self._tally.add(row)
 
         if jobs:
-            self._tell()
-        for_each([job for job in jobs if job.key not in done], work, open_env, workers=self.workers)
-
-    def _tell(self) -> None:
-        rewards = [row.reward for row in self.episodes.held]
-        mean = sum(rewards) / len(rewards) if rewards else 0.0
-        self.progress(self.name, len(rewards), self.total, mean)
+            self._tally.tell()
+        for_each([job for job in jobs if job.key not in done], work, open_env, workers=self._workers)
 
 
 def _episode(env: TextEnv, job: Job, opened: Opened) -> tuple[Row, Trajectory]:

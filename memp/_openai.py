@@ -108,6 +108,12 @@ def ask(name: str, client: OpenAI, send: Callable[[], bytes], read: Callable[[by
     raise ModelError(f"{name} answered {TRIES} times, but never usefully; the last time: {fault}")
 
 
+def address(client: OpenAI) -> str:
+    """Return the URL of the server; a user and password in it stay out."""
+    url = client.base_url
+    return f"{url.scheme}://{url.netloc.decode()}{url.path}"
+
+
 def said(error: APIStatusError) -> str:
     """Return the server's own words about an error: its message, or else all it sent."""
     message = error.body.get("message") if isinstance(error.body, dict) else None
@@ -130,8 +136,7 @@ def _translated(name: str, client: OpenAI) -> Iterator[None]:
 def _explain(error: Exception, client: OpenAI) -> str:
     from openai import APIConnectionError, APIStatusError, APITimeoutError
 
-    url = client.base_url
-    where = f"{url.scheme}://{url.netloc.decode()}{url.path}"  # a user and password in the URL stay out
+    where = address(client)
     tries = f"{client.max_retries + 1} {'try' if client.max_retries == 0 else 'tries'}"
     if isinstance(error, APITimeoutError):
         limit = f"{client.timeout:g} s" if isinstance(client.timeout, int | float) else "the time limit"

@@ -11,6 +11,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from memp._threads import side_by_side
 from memp.build import Builder
 from memp.chat import ChatModel, chat_model
 from memp.embedding import HashEmbedder, NamedEmbedder
@@ -61,6 +62,7 @@ class ProceduralMemory:
         self._update = Updater(
             update, Builder(build, chat), chat, success_at=success_at, concurrency=concurrency
         )
+        self._concurrency = concurrency
         self._indexed_at: object = None
         self._indexing = threading.Lock()
         self._claim_space()
@@ -392,15 +394,24 @@ class ProceduralMemory:
             return [], []
         found: list[tuple[Procedure, Sequence[str]]] = []
         failed = []
-        for procedure in procedures:
+
+        def extracted(procedure: Procedure) -> Sequence[str] | ModelError:
             try:
-                found.append((procedure, self._retrieve.texts(procedure.task)))
+                return self._retrieve.texts(procedure.task)
             except ReplyFormatError as error:
-                payload = {"procedure": procedure.id, "keys": self._retrieve.kind}
-                failed.append(set_aside("facts", error, payload, datetime.now(UTC)))
-            except ModelError:
+                return error
+            except ModelError as error:
                 if not may_wait:
                     raise
+                return error
+
+        at_once = self._concurrency if self._retrieve.asks else 1
+        for procedure, texts in side_by_side(extracted, procedures, at_once):
+            if isinstance(texts, ReplyFormatError):
+                payload = {"procedure": procedure.id, "keys": self._retrieve.kind}
+                failed.append(set_aside("facts", texts, payload, datetime.now(UTC)))
+            elif not isinstance(texts, ModelError):
+                found.append((procedure, texts))
         vectors = _embedded(self._embedder, [texts for _, texts in found])
         return [(*pair, part) for pair, part in zip(found, vectors, strict=True)], failed
 

@@ -67,6 +67,11 @@ class Retriever:
         """Whether procedures need keys to be found."""
         return self.key != "random"
 
+    @property
+    def asks(self) -> bool:
+        """Whether a chat model is asked what a task is found by."""
+        return self.key == "avefact" and self._chat is not None
+
     def _texts(self, task: str) -> tuple[str, ...]:
         """What a task is found by: its text, or its facts.
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal, TypeVar, get_args
 
+from memp._threads import side_by_side
 from memp.build import Builder
 from memp.chat.base import ChatModel
 from memp.errors import InputError, ModelError, ReplyFormatError, unknown_name
@@ -288,11 +288,8 @@ class Updater:
         plan.skipped.append(_unbuilt(trajectory, f"in quarantine as {item.id}: {item.reason}"))
 
     def _map(self, function: Callable[[T], R], items: Sequence[T]) -> list[tuple[T, R]]:
-        """Apply `function` to every item, with as many threads as the concurrency."""
-        if self._concurrency == 1 or len(items) < 2 or self._chat is None:
-            return [(item, function(item)) for item in items]
-        with ThreadPoolExecutor(min(self._concurrency, len(items))) as pool:
-            return list(zip(items, pool.map(function, items), strict=True))
+        """Apply `function` to every item, with as many threads as the concurrency where a model is asked."""
+        return side_by_side(function, items, 1 if self._chat is None else self._concurrency)
 
 
 def set_aside(

@@ -439,6 +439,11 @@ def test_the_key_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -
         assert server.requests[0].headers["authorization"] == "Bearer sk-1"
 
 
+def test_a_model_says_which_server_answers_without_user_and_password() -> None:
+    with closing(OpenAIChat("m", base_url="http://me:pass@127.0.0.1:9/v1")) as chat:
+        assert chat.server == "http://127.0.0.1:9/v1/"
+
+
 def test_a_blank_base_url_means_openai_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_BASE_URL", " ")
     with pytest.raises(InputError, match="no OpenAI key"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -299,6 +300,33 @@ def test_threads_extract_the_facts_of_a_procedure_once(path: Path) -> None:
     asked = [call.messages[-1]["content"].splitlines()[0] for call in chat.calls]
     assert sorted(set(asked) - {"Task: egg"}) == sorted(f"Task: {task}" for task in TASKS)
     assert len([task for task in asked if task != "Task: egg"]) == len(TASKS)
+
+
+def test_facts_of_stored_procedures_are_extracted_side_by_side(path: Path) -> None:
+    learned(path, TASKS)
+    together = threading.Barrier(
+        len(TASKS), timeout=10
+    )  # breaks, and the test with it, where calls come one by one
+
+    def reply(messages: Sequence[Message]) -> str:
+        if "Task: egg" not in messages[-1]["content"]:
+            together.wait()
+        return facts(messages)
+
+    with ProceduralMemory.open(
+        path, key="avefact", chat=ScriptedChat(reply), concurrency=len(TASKS)
+    ) as memory:
+        assert tasks_found(memory, "egg", k=1) == ["heat an egg"]
+
+
+def test_an_outage_is_not_asked_through_to_its_end(path: Path) -> None:
+    learned(path, [f"task {number}" for number in range(40)])
+    chat = ScriptedChat([ModelError("down")] * 100)
+    with ProceduralMemory.open(path, key="avefact", chat=chat, concurrency=2) as memory:
+        with pytest.raises(ModelError, match="down"):
+            memory.retrieve("egg")
+        assert memory.quarantine() == []
+    assert len(chat.calls) < 40
 
 
 def test_retry_keeps_what_this_memory_can_make_no_use_of(path: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from evals.__main__ import main
+from evals.runner import SoFar
 from evals.studies.build import Build
 from evals.worlds import sample
 from memp import ProceduralMemory
@@ -415,7 +416,7 @@ def test_a_test_procedure_planted_in_any_memory_is_refused(whole: Whole, tmp_pat
 
 @pytest.mark.parametrize("name", BUILT)
 def test_any_memory_changed_during_the_run_is_noticed(tmp_path: Path, name: str) -> None:
-    def progress(stage: str, done: int, total: int, mean: float | None) -> None:
+    def progress(stage: str, done: int, total: int, so_far: SoFar | None) -> None:
         if stage == "episodes" and done == 3:
             with ProceduralMemory.open(memory_of(tmp_path, name)) as memory:
                 memory.store.retire(next(memory.procedures()).id, "for the test", NOW)
@@ -467,7 +468,7 @@ def test_without_a_chat_model_the_command_says_at_once_that_it_needs_one(tmp_pat
 
 def test_the_command_runs_the_study_and_prints_its_table_and_costs(tmp_path: Path) -> None:
     options = ["--env", "gridworld", "--model", "openai:test", "--split", "test", "--episodes", "4"]
-    options += ["--train", "4", "--max-steps", "1", "--seeds", "1", "--out", str(tmp_path)]
+    options += ["--train", "4", "--max-steps", "1", "--seeds", "1", "--no-cache", "--out", str(tmp_path)]
     with serving():
         result = CliRunner().invoke(main, ["build", *options])
     assert result.exit_code == 0, result.output

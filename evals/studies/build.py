@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from evals.arms import Arm, Recall, agent, baseline
-from evals.plan import Plan, Recipe
+from evals.plan import OpenChat, Plan, Recipe
 from evals.settings import Settings
 from evals.worlds import worlds
 from memp.chat import chat_model
@@ -27,7 +27,7 @@ class Build(Settings):
     """What procedures are found by, in every arm."""
 
 
-def plan(settings: Build) -> Plan:
+def plan(settings: Build, open_chat: OpenChat = chat_model) -> Plan:
     """Compare no memory with scripts, trajectories, and both: a memory of each from the same trajectories.
 
     The arm `random` shows procedures of the last of these memories that nothing but chance has chosen.
@@ -41,7 +41,7 @@ def plan(settings: Build) -> Plan:
             " --model openai:<model> or local:<path or name>"
         )
     known_key(settings.key)
-    chat = chat_model(settings.model)
+    chat = open_chat(settings.model)
     acting = agent(settings.agent, chat, settings.fallback)
     recipes = [Recipe(granularity, granularity, chat, settings.key) for granularity in GRANULARITIES]
     arms = [Arm(recipe.name, acting, Recall(recipe.name, settings.key, settings.k)) for recipe in recipes]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
 from evals.arms import Arm, Recall, agent, baseline
-from evals.plan import Plan, Recipe
+from evals.plan import OpenChat, Plan, Recipe
 from evals.settings import Settings
 from evals.worlds import Group, World, worlds
 from memp.chat import chat_model
@@ -32,14 +32,14 @@ class Compare(Settings):
     """The id of the task; None takes the first that is tested on."""
 
 
-def plan(settings: Compare) -> Plan:
+def plan(settings: Compare, open_chat: OpenChat = chat_model) -> Plan:
     """Do one task without memory, and with one of scripts and trajectories (without a model: of trajectories).
 
     Raises:
         InputError: if the settings cannot be carried out.
     """
     known_key(settings.key)
-    chat = chat_model(settings.model)
+    chat = open_chat(settings.model)
     acting = agent(settings.agent, chat, settings.fallback)
     recipe = Recipe("memory", "proceduralization" if chat else "trajectory", chat, settings.key)
     return Plan(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from evals.arms import Arm, Recall, agent, baseline
-from evals.plan import Plan, Recipe
+from evals.plan import OpenChat, Plan, Recipe
 from evals.settings import Settings
 from evals.worlds import worlds
 from memp.chat import chat_model
@@ -22,13 +22,13 @@ class Retrieve(Settings):
     study = "retrieve"
 
 
-def plan(settings: Retrieve) -> Plan:
+def plan(settings: Retrieve, open_chat: OpenChat = chat_model) -> Plan:
     """Compare no memory, a random sample of one memory, and retrieval from it by query and by AveFact.
 
     Raises:
         InputError: if the settings cannot be carried out.
     """
-    chat = chat_model(settings.model)
+    chat = open_chat(settings.model)
     acting = agent(settings.agent, chat, settings.fallback)
     recipe = Recipe("trajectory", "trajectory")
     arms = [Arm(key, acting, Recall(recipe.name, key, settings.k)) for key in KEYS]

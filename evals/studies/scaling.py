@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from evals.arms import Arm, Recall, agent, baseline
-from evals.plan import Plan, Recipe
+from evals.plan import OpenChat, Plan, Recipe
 from evals.settings import Settings
 from evals.worlds import worlds
 from memp.chat import chat_model
@@ -32,7 +32,7 @@ class Scaling(Settings):
     """How many training tasks a memory is built from, `k` of whose procedures are shown; each is an arm."""
 
 
-def plan(settings: Scaling) -> Plan:
+def plan(settings: Scaling, open_chat: OpenChat = chat_model) -> Plan:
     """Compare no memory, more and more procedures shown, and larger and larger memories.
 
     The arms are named `k=1`, `k=2`, ... and `n=4`, `n=8`, ...; `random` shows `k` of the whole memory.
@@ -41,7 +41,7 @@ def plan(settings: Scaling) -> Plan:
         InputError: if the settings cannot be carried out.
     """
     known_key(settings.key)
-    chat = chat_model(settings.model)
+    chat = open_chat(settings.model)
     acting = agent(settings.agent, chat, settings.fallback)
     build = "proceduralization" if chat else "trajectory"
     held = sorted({count for count in settings.held if count < settings.train})

@@ -8,11 +8,11 @@ from itertools import permutations
 from typing import Any
 
 from evals.arms import PRACTICE, Arm, Recall, baseline
-from evals.plan import Plan, Recipe
+from evals.plan import OpenChat, Plan, Recipe
 from evals.settings import BASE, SMALL, Settings
 from evals.worlds import worlds
 from memp.agents import Agent, LLMAgent
-from memp.chat import ChatModel, chat_model
+from memp.chat import chat_model
 from memp.embedding import embedder
 from memp.errors import InputError
 
@@ -37,7 +37,7 @@ class Transfer(Settings):
         return self.models
 
 
-def plan(settings: Transfer) -> Plan:
+def plan(settings: Transfer, open_chat: OpenChat = chat_model) -> Plan:
     """Let every model do the training tasks, build memories from that, and give them to the others.
 
     The arms of a model: `none`; `own`, built by itself from what it did itself; and for every other model as
@@ -55,7 +55,7 @@ def plan(settings: Transfer) -> Plan:
         raise InputError(
             f"a memory moves between two or more different models: give --model for each, not {names}"
         )
-    chats = {name: _chat(name) for name in names}
+    chats = {name: chat for name in names if (chat := open_chat(name)) is not None}
     agents: dict[str, Agent] = {name: LLMAgent(chat) for name, chat in chats.items()}
     own = [Arm("own", agents[name], _recall(settings, name, name), model=name) for name in names]
     return Plan(
@@ -99,9 +99,3 @@ def _memory(source: str, builder: str) -> str:
 def _short(model: str) -> str:
     """A model's name as part of a file's."""
     return re.sub(r"[^\w.-]+", "-", model.partition(":")[2])
-
-
-def _chat(name: str) -> ChatModel:
-    chat = chat_model(name)
-    assert chat is not None, "a name is given"
-    return chat

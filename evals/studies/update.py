@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from evals.arms import Arm, Recall, agent, baseline
-from evals.plan import Plan, Recipe
+from evals.plan import OpenChat, Plan, Recipe
 from evals.settings import Settings, Stream
 from evals.worlds import worlds
 from memp.chat import chat_model
@@ -24,7 +24,7 @@ class Update(Stream, Settings):
     """What procedures are found by, in every arm but `random`."""
 
 
-def plan(settings: Update) -> Plan:
+def plan(settings: Update, open_chat: OpenChat = chat_model) -> Plan:
     """Compare no memory, one that never learns, and copies of it that learn by one policy each.
 
     Tasks arrive in groups. After each, every copy is updated with what its own arm lived through. Where there
@@ -37,7 +37,7 @@ def plan(settings: Update) -> Plan:
         InputError: if the settings cannot be carried out.
     """
     known_key(settings.key)
-    chat = chat_model(settings.model)
+    chat = open_chat(settings.model)
     acting = agent(settings.agent, chat, settings.fallback)
     recipe = Recipe("start", "proceduralization" if chat else "trajectory", chat, settings.key)
     policies: tuple[Policy, ...] = tuple(name for name in POLICIES if chat or name != "reflection")

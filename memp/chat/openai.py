@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel
 
 from memp import tokens
-from memp._openai import ContentError, ask, connect
+from memp._openai import ContentError, address, ask, connect
 from memp.chat.base import Message, Reply
 from memp.chat.dialect import Dialect, Request
 from memp.chat.schema import response_format
@@ -59,6 +59,11 @@ class OpenAIChat:
     def name(self) -> str:
         """`openai:<model>`."""
         return f"openai:{self._model}"
+
+    @property
+    def server(self) -> str:
+        """The URL of the server; a model of the same name at another one is another model."""
+        return address(self._client)
 
     def reply(
         self,

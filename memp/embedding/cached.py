@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
@@ -12,8 +11,9 @@ from typing import Protocol
 
 import numpy as np
 
+from memp._sqlite import CacheFile
 from memp.embedding.base import Embedder, FloatMatrix, FloatVector, Role, checked
-from memp.errors import InputError, StoreError
+from memp.errors import InputError
 
 LIMIT = 20_000
 """Most vectors kept in memory: 160 MB at 2048 numbers each."""
@@ -104,48 +104,18 @@ class _InMemory:
 
 class _InFile:
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._lock = Lock()
-        try:
-            self._connection = sqlite3.connect(path, timeout=30, check_same_thread=False)
-        except sqlite3.Error as error:
-            raise self._broken(error) from error
-        try:
-            with self._connection:
-                self._connection.execute(
-                    "CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, vector BLOB NOT NULL)"
-                )
-        except sqlite3.Error as error:
-            self._connection.close()
-            raise self._broken(error) from error
+        self._file = CacheFile(
+            path, "vectors", what="embedding cache", way_out="delete the file to start afresh"
+        )
 
     def read(self, keys: Sequence[bytes]) -> dict[bytes, FloatVector]:
-        found = {}
         try:
-            with self._lock:
-                for key in keys:
-                    row = self._connection.execute(
-                        "SELECT vector FROM vectors WHERE key = ?", (key,)
-                    ).fetchone()
-                    if row is not None:
-                        found[key] = np.frombuffer(row[0], dtype="<f4")
-        except (sqlite3.Error, ValueError, TypeError) as error:
-            raise self._broken(error) from error
-        return found
+            return {key: np.frombuffer(value, dtype="<f4") for key, value in self._file.read(keys).items()}
+        except (ValueError, TypeError) as error:
+            raise self._file.broken(error) from error
 
     def write(self, vectors: Mapping[bytes, FloatVector]) -> None:
-        rows = [(key, vector.astype("<f4").tobytes()) for key, vector in vectors.items()]
-        try:
-            with self._lock, self._connection:
-                self._connection.executemany("INSERT OR REPLACE INTO vectors VALUES (?, ?)", rows)
-        except sqlite3.Error as error:
-            raise self._broken(error) from error
+        self._file.write({key: vector.astype("<f4").tobytes() for key, vector in vectors.items()})
 
     def close(self) -> None:
-        with self._lock:
-            self._connection.close()
-
-    def _broken(self, error: Exception) -> StoreError:
-        return StoreError(
-            f"the embedding cache {str(self._path)!r}: {error}; delete the file to start afresh"
-        )
+        self._file.close()

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from memp._sqlite import WAIT_S, switch_to_wal
 from memp.errors import StoreError
 from memp.store.migrations import APPLICATION_ID, MIGRATIONS
-
-WAIT_S = 60.0
-"""How long a writer waits for another process's transaction."""
 
 WAYS_OUT = {
     "full": "the disk is full; nothing of this change was written: free space and try again",
@@ -81,7 +78,7 @@ def _prepare(db: sqlite3.Connection, path: str) -> None:
             "upgrade memp to open it"
         )
     if db.execute("PRAGMA journal_mode").fetchone()[0] not in ("wal", "memory"):
-        _switch_to_wal(db)
+        switch_to_wal(db)
     db.execute("PRAGMA synchronous = FULL")
     db.execute("PRAGMA foreign_keys = ON")
     if version < len(MIGRATIONS):
@@ -112,16 +109,3 @@ def _version(db: sqlite3.Connection, path: str) -> int:
     if tables and application != APPLICATION_ID:
         raise StoreError(f"{path} is an SQLite file, but not a memory of memp; give another path")
     return int(db.execute("PRAGMA user_version").fetchone()[0])
-
-
-def _switch_to_wal(db: sqlite3.Connection) -> None:
-    """Switch to the write-ahead log; SQLite does not wait for other processes here, so this does."""
-    deadline = time.monotonic() + WAIT_S
-    while True:
-        try:
-            db.execute("PRAGMA journal_mode = WAL")
-            return
-        except sqlite3.OperationalError as error:
-            if "locked" not in str(error) or time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)

@@ -1,0 +1,125 @@
+"""`python -m evals.overhead`: what running a study costs, beside its very episodes in a bare loop."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from evals.arms import Arm
+from evals.folder import EPISODES, Folder
+from evals.plan import Plan
+from evals.runner import run_episode
+from evals.studies import retrieve
+from evals.study import run
+from memp.memory import ProceduralMemory
+from memp.procedure import Match
+from tasks.base import Task
+
+AGENTS = ("replay", "random")
+"""Who acts in what is measured: both are much faster than any language model, so that the harness shows."""
+
+
+class Overhead(NamedTuple):
+    """How long a study took with one episode at a time, the least of some tries, in seconds."""
+
+    episodes: int
+
+    study_s: float
+    """The episodes, as the study runs them: told of, written down, guarded."""
+
+    bare_s: float
+    """The same in a bare loop: environment, agent and memory alone."""
+
+    fixed_s: float
+    """To find that nothing is left to do: what a study takes beside its episodes."""
+
+    @property
+    def share(self) -> float:
+        """The part of an episode's time that the study takes for itself."""
+        return 1 - self.bare_s / self.study_s
+
+
+def overhead(folder: Folder, agent: str = "replay", *, episodes: int = 32, tries: int = 3) -> Overhead:
+    """Run `retrieve` in the grid world as a study and in a bare loop, `tries` times in turn."""
+    fallback = "random" if agent == "replay" else None
+    settings = retrieve.Retrieve(
+        env="gridworld", agent=agent, fallback=fallback, episodes=episodes, train=64, max_steps=50
+    )
+    plan = retrieve.plan(settings)
+    run(plan, folder)  # builds the memories
+    study_s, bare_s, fixed_s = [], [], []
+    for _ in range(tries):
+        (folder.path / EPISODES).unlink()
+        whole_s = _timed(partial(run, plan, folder, workers=1))
+        fixed_s.append(_timed(partial(run, plan, folder, workers=1)))
+        study_s.append(whole_s - fixed_s[-1])
+        bare_s.append(_timed(partial(_bare, plan, folder)))
+    return Overhead(len(folder.episodes().held), min(study_s), min(bare_s), min(fixed_s))
+
+
+def _bare(plan: Plan, folder: Folder) -> None:
+    """Run the episodes of a study whose memories are built, and keep nothing."""
+    for world in plan.worlds:
+        with ExitStack() as stack:
+            env = stack.enter_context(closing(world.open_env()))
+            memories = {
+                arm.name: stack.enter_context(
+                    ProceduralMemory.open(folder.memory(world.name, arm.recall.recipe), key=arm.recall.key)
+                )
+                for arm in plan.arms
+                if arm.recall is not None
+            }
+            for seed in world.seeds:
+                for task in world.test:
+                    for arm in plan.arms:
+                        matches = partial(_matches, memories.get(arm.name), arm, task)
+                        run_episode(env, task.id, arm.agent, matches, seed=seed)
+
+
+def _matches(memory: ProceduralMemory | None, arm: Arm, task: Task, text: str) -> list[Match]:
+    if memory is None or arm.recall is None:
+        return []
+    return memory.retrieve(text, arm.recall.k, exclude=[task.id])
+
+
+def _timed(call: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    call()
+    return time.perf_counter() - began
+
+
+@click.command()
+@click.option("--episodes", default=32, show_default=True, type=click.IntRange(1), help="Tasks per arm.")
+@click.option("--tries", default=5, show_default=True, type=click.IntRange(1), help="The least of how many.")
+def main(episodes: int, tries: int) -> None:
+    """Time the studies of agents without a model on the grid world, beside a bare loop."""
+    table = Table(
+        "agent", "episodes", "bare, each", "study, each", "share", "limit", "study beside", box=None
+    )
+    for agent in AGENTS:
+        with tempfile.TemporaryDirectory() as folder:
+            found = overhead(Folder(Path(folder)), agent, episodes=episodes, tries=tries)
+        bare_ms, study_ms = (1000 * taken / found.episodes for taken in (found.bare_s, found.study_s))
+        table.add_row(
+            agent,
+            str(found.episodes),
+            f"{bare_ms:.2f} ms",
+            f"{study_ms:.2f} ms",
+            f"{100 * found.share:.1f} %",
+            "5 %",
+            f"{1000 * found.fixed_s:.0f} ms",
+        )
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
