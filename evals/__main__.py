@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
 
-from evals.console import conduct
+from evals.console import conduct, report_again
 from evals.options import common
 from evals.studies import build as building
 from evals.studies import retrieve as retrieving
@@ -40,6 +41,16 @@ def retrieve(**options: Any) -> None:
 def build(**options: Any) -> None:
     """Compare no memory, scripts, trajectories, and both (the paper's Table 1); needs --model."""
     conduct(building.Build, building.plan, **options)
+
+
+@main.command()
+@click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Folder of the report  [default: the one of the study]."
+)
+def report(folders: tuple[Path, ...], out: Path | None) -> None:
+    """Write the report of a study again, from its folder alone; several of the same study are made one table."""
+    report_again(folders, out)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -18,18 +18,19 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
+from rich.table import Table as RichTable
 
-from evals.folder import Folder
+from evals.folder import MANIFEST, Folder
 from evals.plan import Plan
-from evals.report import NOTE, Line, cells, costs, read_manifest, write
-from evals.rows import Row
+from evals.report import NOTE, Report, write
+from evals.results import read_results
 from evals.settings import Settings, concurrency
 from evals.study import run
-from memp.errors import MempError
+from evals.table import Table
+from memp.errors import InputError, MempError
 
-WIDTH = 180
-"""Of the widest table, in characters: one that wraps cannot be read."""
+WIDTH = 1000
+"""More than any table takes, in characters: one that wraps cannot be read."""
 
 S = TypeVar("S", bound=Settings)
 
@@ -84,20 +85,49 @@ def conduct(
         folder = Folder(out or Path("runs") / name)
         chosen = plan(settings)
         with Bars(console) as bars:
-            rows = run(chosen, folder, workers=workers or concurrency(settings.model), progress=bars)
-        lines = write(folder.path, rows, [arm.name for arm in chosen.arms])
+            run(chosen, folder, workers=workers or concurrency(settings.model), progress=bars)
+        found = write(folder.path, read_results([folder.path]))
     except MempError as error:
         raise click.ClickException(str(error)) from error
-    _print(console, folder.path, lines, rows)
-    click.echo(f"{NOTE} {time.monotonic() - began:.0f} s; everything is in {folder.path}")
+    _print(found)
+    click.echo(f"{time.monotonic() - began:.0f} s; everything is in {folder.path}")
 
 
-def _print(console: Console, out: Path, lines: list[Line], rows: list[Row]) -> None:
-    manifest = read_manifest(out)
-    head, body = cells(lines, rows)
-    table = Table(*head, title=f"{manifest['study']}: {manifest['env']}, {manifest['agent']}", box=None)
-    for texts in body:
-        table.add_row(*texts)
-    Console(width=max(console.width, WIDTH)).print(table)
-    for line in costs(manifest):
+def report_again(folders: Sequence[Path], out: Path | None) -> None:
+    """Write the report of what lies in folders, and print its tables."""
+    try:
+        target = _target(folders, out)
+        found = write(target, read_results(folders))
+    except MempError as error:
+        raise click.ClickException(str(error)) from error
+    _print(found)
+    click.echo(f"the report is in {target}")
+
+
+def _target(folders: Sequence[Path], out: Path | None) -> Path:
+    """Where to write a report: a folder keeps its own, that of several goes where no study is."""
+    if len(folders) == 1:
+        return out or folders[0]
+    if out is None:
+        raise InputError("several folders make one report: say with --out where to write it")
+    if (out / MANIFEST).exists():
+        raise InputError(f"{out} holds a study, whose own report would be lost; give another --out")
+    return out
+
+
+def _print(found: Report) -> None:
+    for warning in found.warnings:
+        click.echo(warning)
+    _print_table(found.title, found.table)
+    for line in found.costs:
         click.echo(line)
+    if found.payback is not None:
+        _print_table("When building has paid", found.payback)
+    click.echo(NOTE)
+
+
+def _print_table(title: str, table: Table) -> None:
+    shown = RichTable(*table.head, title=title, box=None)
+    for texts in table.body:
+        shown.add_row(*texts)
+    Console(width=WIDTH, markup=False).print(shown)
