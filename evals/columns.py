@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from evals.prices import MONEY
 from evals.summary import Line, over_none
 from evals.table import Column, Entry, Tells, difference, interval
 
@@ -103,13 +104,13 @@ COLUMNS = (
         "score over none",
         "difference to no memory in the same tasks with the same seeds, in points of the score",
         points("reward"),
-        differs("reward_over_none", "success_over_none"),
+        GRADED,
     ),
     Column(
         "won / lost by score",
         "episodes with a higher / a lower score than without memory",
         won_and_lost("reward"),
-        differs("reward_over_none", "success_over_none"),
+        GRADED,
     ),
     Column("steps", "actions an episode, solved or not", written("steps", interval)),
     Column(
@@ -133,7 +134,7 @@ COLUMNS = (
     Column(
         "USD",
         "what the tokens of an episode cost",
-        written("usd", lambda line: f"{line.mean:.4f}"),
+        written("usd", lambda line: f"{line.mean:{MONEY}}"),
         some("usd"),
     ),
 )

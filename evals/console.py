@@ -105,14 +105,13 @@ def report_again(folders: Sequence[Path], out: Path | None) -> None:
 
 
 def _target(folders: Sequence[Path], out: Path | None) -> Path:
-    """Where to write a report: a folder keeps its own, that of several goes where no study is."""
-    if len(folders) == 1:
-        return out or folders[0]
-    if out is None:
+    """Where to write a report: beside the episodes of one study, else where no study is."""
+    if out is None and len(folders) > 1:
         raise InputError("several folders make one report: say with --out where to write it")
-    if (out / MANIFEST).exists():
-        raise InputError(f"{out} holds a study, whose own report would be lost; give another --out")
-    return out
+    target = out or folders[0]
+    if (target / MANIFEST).exists() and [target] != list(folders):
+        raise InputError(f"{target} holds a study, whose own report would be lost; give another --out")
+    return target
 
 
 def _print(found: Report) -> None:

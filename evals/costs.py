@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import ceil
 from typing import Any, NamedTuple
 
-from evals.prices import Price
+from evals.prices import MONEY, Price
 from evals.summary import Line, over_none
 from evals.table import Entry, Table, difference
 
@@ -44,7 +44,7 @@ def costs(built: Mapping[str, SetUp], price: Price | None) -> list[str]:
     lines = []
     for recipe, made in built.items():
         where = f" in {made.memories} memories" if made.memories > 1 else ""
-        money = "" if price is None else f" (USD {price.of(made.tokens_in, made.tokens_out):.2f})"
+        money = "" if price is None else f" (USD {price.of(made.tokens_in, made.tokens_out):{MONEY}})"
         lines.append(
             f"{recipe}: {made.procedures:,} procedures{where}, {made.set_aside:,} set aside,"
             f" {made.tokens:,} tokens to build{money}"
@@ -71,7 +71,7 @@ def currencies(price: Price | None) -> list[Currency]:
     tokens = Currency("tokens", "tokens", ",.0f", lambda made: made.tokens)
     if price is None:
         return [tokens]
-    money = Currency("USD", "usd", ",.4f", lambda made: price.of(made.tokens_in, made.tokens_out))
+    money = Currency("USD", "usd", MONEY, lambda made: price.of(made.tokens_in, made.tokens_out))
     return [tokens, money]
 
 

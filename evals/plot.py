@@ -71,7 +71,7 @@ def plot_differences(title: str, shown: Sequence[Entry], panels: Sequence[Panel]
                 fmt="o",
                 capsize=4,
                 color=colour,
-                markerfacecolor=colour if line.shown else "white",
+                markerfacecolor=colour if line.significant else "white",
             )
         axis.margins(y=0.3)
         axis.set_xlabel(f"{panel.label}, over none")

@@ -52,8 +52,8 @@ NOTE = (
 )
 
 PAYBACK_NOTE = (
-    "Building a memory is paid back when tasks with it have taken as much less than without as building it took,"
-    " counting what the chat model read and wrote, and nothing else."
+    "Building a memory is paid back when the tasks done with it have taken as much less than without it as building"
+    " took, counted in what the chat model read and wrote; the interval is that of the difference."
 )
 
 

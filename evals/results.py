@@ -35,10 +35,10 @@ class Results:
     @property
     def missing(self) -> int | None:
         """How many episodes have not been run yet; None where the manifest does not say how many there are."""
-        planned = [manifest.get("episodes_per_arm") for manifest in self.manifests]
-        if None in planned:
+        if not all("episodes_per_arm" in manifest for manifest in self.manifests):
             return None
-        return len(self.arms) * sum(planned) - len(self.rows)
+        planned = sum(manifest["episodes_per_arm"] for manifest in self.manifests)
+        return int(len(self.arms) * planned - len(self.rows))
 
     def stated(self, name: str) -> str:
         """What the manifests say under a name, each value once; empty if they say nothing."""

@@ -53,8 +53,8 @@ class Line(NamedTuple):
         return Estimate(self.mean, self.low, self.high, self.n)
 
     @property
-    def shown(self) -> bool:
-        """Whether a difference is significant."""
+    def significant(self) -> bool:
+        """Whether it is a difference that luck alone hardly makes."""
         return self.p is not None and self.p < ALPHA
 
 

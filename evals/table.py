@@ -71,7 +71,7 @@ def interval(line: Line, scale: float = 1, form: str = ".1f") -> str:
 
 def difference(line: Line, scale: float = 1, form: str = "+.1f") -> str:
     """A difference with its interval, and `ns` where it could be luck."""
-    return interval(line, scale, form) + ("" if line.shown else " ns")
+    return interval(line, scale, form) + ("" if line.significant else " ns")
 
 
 def _escaped(text: str) -> str:

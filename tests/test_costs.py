@@ -53,7 +53,7 @@ def test_the_memories_of_several_folders_are_summed() -> None:
 
 def test_what_building_cost_is_said_where_the_price_is_known() -> None:
     (said,) = costs(set_ups([manifest(script=built(8, 0, 1_000_000, 100_000))]), PRICE)
-    assert said.endswith(", 1,100,000 tokens to build (USD 3.00)")
+    assert said.endswith(", 1,100,000 tokens to build (USD 3.0000)")
 
 
 def test_a_study_without_memories_says_nothing_of_them() -> None:

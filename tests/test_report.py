@@ -366,11 +366,12 @@ def test_several_folders_need_a_place_for_their_report(study: Path) -> None:
     assert "several folders make one report: say with --out where to write it" in found.stderr
 
 
-def test_the_report_of_several_overwrites_no_study(study: Path, tmp_path: Path) -> None:
+def test_a_report_overwrites_that_of_no_other_study(study: Path, tmp_path: Path) -> None:
     mine = copied(study, tmp_path / "mine")
-    found = again(study, mine, "--out", mine)
-    assert found.exit_code == 1
-    assert "holds a study, whose own report would be lost; give another --out" in found.stderr
+    for folders in ([study, mine], [study]):
+        found = again(*folders, "--out", mine)
+        assert found.exit_code == 1
+        assert "holds a study, whose own report would be lost; give another --out" in found.stderr
 
 
 def test_a_table_of_two_models_is_refused_in_one_line(study: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from evals.manifest import POOLED, describe
 from evals.results import read_results
+from evals.rows import Row
 from evals.studies import retrieve
 from evals.studies.retrieve import Retrieve
 from memp.errors import InputError
@@ -74,8 +75,8 @@ def test_a_line_that_a_kill_cut_short_is_passed_over_and_stays(universes: list[P
         (row("none", "a", 1.0, seed=3), "an episode of the seed 3, which is not in its manifest"),
     ],
 )
-def test_an_episode_that_is_not_of_the_manifest_is_refused(tmp_path: Path, odd: object, said: str) -> None:
-    out = folder(tmp_path, [row("none", "b", 0.0), odd])  # type: ignore[list-item]
+def test_an_episode_that_is_not_of_the_manifest_is_refused(tmp_path: Path, odd: Row, said: str) -> None:
+    out = folder(tmp_path, [row("none", "b", 0.0), odd])
     with pytest.raises(InputError, match=said):
         read_results([out])
 

@@ -141,7 +141,7 @@ def test_the_p_is_that_of_flipping_the_gains_of_whole_tasks() -> None:
     ]
     found = line(summarise(rows, ARMS), "query", "success_over_none")
     assert found.p == sign_flip([0, 0, *[1] * 12], list("aabbccddeeffgg")) == 2 * 0.5**6
-    assert found.shown
+    assert found.significant
 
 
 def test_the_ps_of_a_split_and_metric_are_corrected_for_the_number_of_arms() -> None:
@@ -156,10 +156,10 @@ def test_the_ps_of_a_split_and_metric_are_corrected_for_the_number_of_arms() -> 
 
 def test_what_is_significant_alone_may_not_be_among_several_arms() -> None:
     rows = arm_rows("none", [0.0] * 6) + arm_rows("query", [1.0] * 6)
-    assert line(summarise(rows, ARMS), "query", "success_over_none").shown
+    assert line(summarise(rows, ARMS), "query", "success_over_none").significant
     arms = (*ARMS, "random", "avefact")
     rows += [*arm_rows("random", [0.0] * 6), *arm_rows("avefact", [0.0] * 6)]
-    assert not line(summarise(rows, arms), "query", "success_over_none").shown
+    assert not line(summarise(rows, arms), "query", "success_over_none").significant
 
 
 def test_each_split_is_corrected_by_itself() -> None:
