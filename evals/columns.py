@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from evals.prices import MONEY
 from evals.summary import Line, over_none
-from evals.table import Column, Entry, Tells, difference, interval
+from evals.table import MONEY, Column, Entry, Tells, difference, interval
 
 Cell = Callable[[Entry], str]
 

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import ceil
 from typing import Any, NamedTuple
 
-from evals.prices import MONEY, Price
+from evals.prices import Price
 from evals.summary import Line, over_none
-from evals.table import Entry, Table, difference
+from evals.table import MONEY, Entry, Table, difference
 
 COUNTED = ("procedures", "set_aside", "setup_tokens_in", "setup_tokens_out")
 """The fields of `Built` that can be summed up."""

@@ -111,6 +111,7 @@ def _grid(
                 draw(axis, panel, bars)
                 axis.set_title(f"{split}, n = {bars[0][2].n} an arm")
             axis.invert_yaxis()
+            axis.locator_params(axis="x", nbins=4)
             axis.spines[["top", "right"]].set_visible(False)
     figure.suptitle(title)
     figure.tight_layout()

@@ -10,9 +10,6 @@ from pydantic import ConfigDict, Field, ValidationError
 from memp.errors import InputError
 from memp.trajectory import Record
 
-MONEY = ",.4f"
-"""How an amount of it is written: an episode often takes less than a cent."""
-
 
 class Price(Record):
     """What a chat model takes for its tokens, in US dollars."""

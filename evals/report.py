@@ -22,20 +22,8 @@ from memp.errors import MissingExtra
 log = logging.getLogger(__name__)
 
 HEADLINE = (
-    *(
-        "env_name",
-        "agent",
-        "fallback",
-        "model",
-        "embedder",
-        "key",
-        "k",
-        "train",
-        "max_steps",
-        "seed",
-        "seeds",
-    ),
-    "commit",
+    *("env_name", "agent", "fallback", "model", "embedder", "key"),
+    *("k", "train", "max_steps", "seed", "seeds", "commit"),
 )
 """What of the manifest a table is headed with, where it is set."""
 

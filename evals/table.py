@@ -7,6 +7,9 @@ from typing import NamedTuple
 
 from evals.summary import Line
 
+MONEY = ",.4f"
+"""How an amount of US dollars is written: an episode often takes less than a cent."""
+
 
 class Table(NamedTuple):
     """Head and body, all in text."""
