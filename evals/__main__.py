@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from evals.compared import compared
-from evals.console import conduct
+from evals.console import conduct, report_again
 from evals.options import common, counts, number, running
 from evals.settings import SCALES
 from evals.studies import build as building
@@ -111,6 +111,16 @@ def run(context: click.Context, file: Path, **given: Any) -> None:
             words += as_words(option, given[str(option.name)])
     with command.make_context(command.name, words, parent=context.parent) as described:
         command.invoke(described)
+
+
+@main.command()
+@click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Folder of the report  [default: the one of the study]."
+)
+def report(folders: tuple[Path, ...], out: Path | None) -> None:
+    """Write the report of a study again, from its folder alone; several of the same study are made one table."""
+    report_again(folders, out)
 
 
 if __name__ == "__main__":

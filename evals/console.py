@@ -20,21 +20,22 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
+from rich.table import Table as RichTable
 
-from evals.folder import Folder
+from evals.folder import MANIFEST, Folder
 from evals.models import Models
 from evals.plan import OpenChat, Plan
-from evals.report import NOTE, Line, cells, costs, read_manifest, write
-from evals.rows import Row
+from evals.report import NOTE, Report, write
+from evals.results import read_results
 from evals.runner import SoFar
 from evals.settings import Settings, concurrency
 from evals.spending import BUDGET_SPENT, Budget, BudgetSpent, Spending, price_given
 from evals.study import run
-from memp.errors import MempError
+from evals.table import Table
+from memp.errors import InputError, MempError
 
-WIDTH = 180
-"""Of the widest table, in characters: one that wraps cannot be read."""
+WIDTH = 1000
+"""More than any table takes, in characters: one that wraps cannot be read."""
 
 SPEED_S = 600.0
 """Over how long the time left is judged, in seconds: episodes may take minutes, and end many at once."""
@@ -103,16 +104,14 @@ def conduct(
             chosen = plan(settings, models.open)
             with folder.locked():
                 stopped = _run(chosen, folder, spending, console, workers or concurrency(settings))
-                rows = folder.episodes().held
-                lines = write(folder.path, rows, [arm.name for arm in chosen.arms]) if rows else []
+                found = write(folder.path, read_results([folder.path])) if folder.episodes().held else None
                 text = None if instead is None or stopped else instead(chosen, folder)
     except MempError as error:
         raise click.ClickException(str(error)) from error
     if text is not None:
         console.print(Markdown(text))
-    elif lines:
-        _print(console, folder.path, lines, rows)
-        click.echo(NOTE)
+    elif found is not None:
+        _print(found)
     if said := str(spending):
         click.echo(said)
     click.echo(f"{time.monotonic() - began:.0f} s; everything is in {folder.path}")
@@ -146,12 +145,40 @@ def _said(so_far: SoFar | None) -> str:
     return ", ".join(parts)
 
 
-def _print(console: Console, out: Path, lines: list[Line], rows: Sequence[Row]) -> None:
-    manifest = read_manifest(out)
-    head, body = cells(lines, rows)
-    table = Table(*head, title=f"{manifest['study']}: {manifest['env']}, {manifest['agent']}", box=None)
-    for texts in body:
-        table.add_row(*texts)
-    Console(width=max(console.width, WIDTH)).print(table)
-    for line in costs(manifest):
+def report_again(folders: Sequence[Path], out: Path | None) -> None:
+    """Write the report of what lies in folders, and print its tables."""
+    try:
+        target = _target(folders, out)
+        found = write(target, read_results(folders))
+    except MempError as error:
+        raise click.ClickException(str(error)) from error
+    _print(found)
+    click.echo(f"the report is in {target}")
+
+
+def _target(folders: Sequence[Path], out: Path | None) -> Path:
+    """Where to write a report: beside the episodes of one study, else where no study is."""
+    if out is None and len(folders) > 1:
+        raise InputError("several folders make one report: say with --out where to write it")
+    target = out or folders[0]
+    if (target / MANIFEST).exists() and [target] != list(folders):
+        raise InputError(f"{target} holds a study, whose own report would be lost; give another --out")
+    return target
+
+
+def _print(found: Report) -> None:
+    for warning in found.warnings:
+        click.echo(warning)
+    _print_table(found.title, found.table)
+    for line in found.costs:
         click.echo(line)
+    if found.payback is not None:
+        _print_table("When building has paid", found.payback)
+    click.echo(NOTE)
+
+
+def _print_table(title: str, table: Table) -> None:
+    shown = RichTable(*table.head, title=title, box=None)
+    for texts in table.body:
+        shown.add_row(*texts)
+    Console(width=WIDTH, markup=False).print(shown)

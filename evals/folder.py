@@ -95,7 +95,7 @@ class Folder:
             self._refuse_orphans()
             self._write(manifest)
             return
-        begun = self._read()
+        begun = self.manifest()
         asked = json.loads(json.dumps(manifest))
         differs = [name for name in asked if name not in PASSING and begun.get(name) != asked[name]]
         if differs:
@@ -104,6 +104,23 @@ class Folder:
             )
         if manifest["commit"] not in begun["commit"].split(", "):  # the table names every one
             self._write({**begun, "commit": f"{begun['commit']}, {manifest['commit']}"})
+
+    def manifest(self) -> dict[str, Any]:
+        """What decided the result of the study.
+
+        Raises:
+            InputError: if there is no manifest, or what is there is none.
+        """
+        path = self.path / MANIFEST
+        try:
+            manifest = json.loads(path.read_text())
+        except FileNotFoundError as error:
+            raise InputError(f"{self.path} holds no study: there is no {MANIFEST}") from error
+        except ValueError as error:
+            raise InputError(f"{path} is no manifest: {error}") from error
+        if not isinstance(manifest, dict):
+            raise InputError(f"{path} is no manifest")
+        return manifest
 
     def episodes(self) -> Episodes:
         """The episodes run so far, to be added to."""
@@ -136,7 +153,7 @@ class Folder:
 
     def built(self, world: str, name: str) -> Built | None:
         """What is noted about a memory; None while it is not built to the end."""
-        found = self._read().get("memories", {}).get(f"{world}/{name}")
+        found = self.manifest().get("memories", {}).get(f"{world}/{name}")
         return None if found is None else Built.model_validate_json(json.dumps(found))
 
     def keep_fresh(self, world: str, name: str, built: Built) -> None:
@@ -147,13 +164,13 @@ class Folder:
         path = self.memory(world, name)
         _discard(path)
         path.with_suffix(FRESH).replace(path)
-        manifest = self._read()
+        manifest = self.manifest()
         manifest.setdefault("memories", {}).setdefault(f"{world}/{name}", built.model_dump(mode="json"))
         self._write(manifest)
 
     def state(self, price: Price) -> None:
         """Put what tokens cost into the manifest; it decides no result, so that another one may come later."""
-        self._write({**self._read(), "price": price.model_dump(mode="json", by_alias=True)})
+        self._write({**self.manifest(), "price": price.model_dump(mode="json", by_alias=True)})
 
     def _episodes(self, rows: str, lived: str) -> Episodes:
         return Episodes(Lines(self.path / rows, Row), Lines(self.path / lived, Trajectory))
@@ -164,16 +181,6 @@ class Folder:
         if left:
             name = left[0].relative_to(self.path)
             raise InputError(f"{self.path} holds {name} without its {MANIFEST}; give another --out")
-
-    def _read(self) -> dict[str, Any]:
-        path = self.path / MANIFEST
-        try:
-            manifest = json.loads(path.read_text())
-        except ValueError as error:
-            raise InputError(f"{path} is no manifest: {error}; give another --out") from error
-        if not isinstance(manifest, dict):
-            raise InputError(f"{path} is no manifest; give another --out")
-        return manifest
 
     def _write(self, manifest: dict[str, Any]) -> None:
         fresh = self.path / f"{MANIFEST}.new"

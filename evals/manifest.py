@@ -20,6 +20,9 @@ from memp.prompts import act, distil, facts, reflect
 PASSING = ("commit", "python")
 """What may change where a study goes on."""
 
+POOLED = (*PASSING, "seed", "seeds", "split_digest", "episodes_per_arm", "memories")
+"""What folders of one study may differ in and be reported as one: seeds, and what follows from them."""
+
 PACKAGES = ("memp", "numpy", "scienceworld", "gymnasium")
 
 LOCAL_PACKAGES = ("torch", "transformers")
@@ -46,6 +49,8 @@ def describe(plan: Plan) -> dict[str, Any]:
         "model_sha256": identities,
         "prompts": {prompt.NAME: prompt.VERSION for prompt in (act, distil, facts, reflect)},
         "split_digest": _digest(tasks),
+        "arms": {arm.name: None if arm.recall is None else arm.recall.recipe for arm in plan.arms},
+        "episodes_per_arm": sum(len(world.test) * len(world.seeds) for world in plan.worlds),
         "commit": _commit(),
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in packages},

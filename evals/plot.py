@@ -1,49 +1,129 @@
-"""The plot of a summary: a bar an arm, with its interval."""
+"""The plots of a summary: what each arm did, and what memory changed, all with their intervals."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Sequence
+from io import BytesIO
+from typing import TYPE_CHECKING, NamedTuple
 
+from evals.columns import GRADED, some
+from evals.summary import Line, over_none
+from evals.table import Entry, Tells
 from memp.errors import MissingExtra
 
-log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 # Okabe and Ito's colours, told apart also by colour-blind readers
 COLOURS = ("#999999", "#E69F00", "#0072B2", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
 
-PANELS = (("reward", "score (0-100)", 100), ("success", "success %", 100), ("steps", "steps", 1))
-"""Metric, label and scale of each column of the plot."""
+
+class Panel(NamedTuple):
+    """One column of a plot; left out where it tells nothing."""
+
+    measure: str
+    label: str
+    scale: float = 1
+    tells: Tells = bool
 
 
-def plot(path: Path, summary: Sequence[Mapping[str, Any]], title: str) -> None:
-    """Draw the rows of `summary.json`, a row of panels a split; without matplotlib, say that there is no plot."""
+PANELS = (
+    Panel("success", "success %", 100),
+    Panel("reward", "score (0-100)", 100, GRADED),
+    Panel("steps", "steps"),
+    Panel("tokens", "tokens", tells=some("tokens")),
+)
+
+Bar = tuple[str, str, Line]
+"""The name of an arm, its colour, and what to draw of it."""
+
+
+def plot_means(title: str, shown: Sequence[Entry], panels: Sequence[Panel] = PANELS) -> bytes:
+    """Draw what each arm did, as PNG: a row of panels for each split, a bar for each arm.
+
+    Raises:
+        MissingExtra: if matplotlib is not installed.
+    """
+
+    def draw(axis: Axes, panel: Panel, bars: Sequence[Bar]) -> None:
+        names, colours, lines = zip(*bars, strict=True)
+        values = [line.mean * panel.scale for line in lines]
+        axis.barh(names, values, xerr=_reach(lines, panel.scale), capsize=4, color=colours)
+        axis.set_xlabel(panel.label)
+
+    return _grid(f"{title} (95 % intervals)", shown, panels, lambda panel: panel.measure, draw)
+
+
+def plot_differences(title: str, shown: Sequence[Entry], panels: Sequence[Panel] = PANELS) -> bytes:
+    """Draw the differences to no memory, as PNG: a point for each arm, hollow where it could be luck.
+
+    Raises:
+        MissingExtra: if matplotlib is not installed.
+    """
+
+    def draw(axis: Axes, panel: Panel, bars: Sequence[Bar]) -> None:
+        axis.axvline(0, color="black", linewidth=0.8)
+        for name, colour, line in bars:
+            axis.errorbar(
+                line.mean * panel.scale,
+                name,
+                xerr=_reach([line], panel.scale),
+                fmt="o",
+                capsize=4,
+                color=colour,
+                markerfacecolor=colour if line.significant else "white",
+            )
+        axis.margins(y=0.3)
+        axis.set_xlabel(f"{panel.label}, over none")
+
+    heading = f"{title}: differences to no memory (95 % intervals; hollow: ns)"
+    return _grid(heading, shown, panels, lambda panel: over_none(panel.measure), draw)
+
+
+def _grid(
+    title: str,
+    shown: Sequence[Entry],
+    panels: Sequence[Panel],
+    metric: Callable[[Panel], str],
+    draw: Callable[[Axes, Panel, Sequence[Bar]], None],
+) -> bytes:
+    """Draw a panel for each split and metric, the arms from the top down in their order and colour."""
     try:
         import matplotlib as mpl
-    except ImportError:
-        log.warning("no plot: %s", MissingExtra("matplotlib", "plots"))
-        return
+    except ImportError as error:
+        raise MissingExtra("matplotlib", "plots") from error
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    splits = list(dict.fromkeys(line["split"] for line in summary))
-    figure, axes = plt.subplots(len(splits), len(PANELS), figsize=(11, 3.2 * len(splits)), squeeze=False)
+    arms = list(dict.fromkeys(entry.arm for entry in shown))
+    splits = list(dict.fromkeys(entry.split for entry in shown))
+    telling = [panel for panel in panels if panel.tells(shown)]
+    size = 3.7 * len(telling), (1 + 0.45 * len(arms)) * len(splits) + 0.6
+    figure, axes = plt.subplots(len(splits), len(telling), figsize=size, squeeze=False)
     for row, split in zip(axes, splits, strict=True):
-        for axis, (metric, label, scale) in zip(row, PANELS, strict=True):
-            shown = [line for line in summary if (line["split"], line["metric"]) == (split, metric)]
-            means = [line["mean"] * scale for line in shown]
-            reach = [
-                [(line["mean"] - line["low"]) * scale for line in shown],
-                [(line["high"] - line["mean"]) * scale for line in shown],
+        for axis, panel in zip(row, telling, strict=True):
+            bars = [
+                (entry.arm, COLOURS[arms.index(entry.arm) % len(COLOURS)], entry.lines[metric(panel)])
+                for entry in shown
+                if entry.split == split and metric(panel) in entry.lines
             ]
-            names = [line["arm"] for line in shown]
-            axis.bar(names, means, yerr=reach, capsize=4, color=COLOURS[: len(shown)])
-            axis.set_ylabel(label)
-            axis.set_title(f"{split}, n = {shown[0]['n']} an arm")
+            if bars:
+                draw(axis, panel, bars)
+                axis.set_title(f"{split}, n = {bars[0][2].n} an arm")
+            axis.invert_yaxis()
+            axis.locator_params(axis="x", nbins=4)
             axis.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(f"{title} (95 % intervals)")
+    figure.suptitle(title)
     figure.tight_layout()
-    figure.savefig(path, dpi=120)
+    drawn = BytesIO()
+    figure.savefig(drawn, format="png", dpi=120)
     plt.close(figure)
+    return drawn.getvalue()
+
+
+def _reach(lines: Sequence[Line], scale: float) -> list[list[float]]:
+    """How far intervals reach below and above their means."""
+    return [
+        [(line.mean - line.low) * scale for line in lines],
+        [(line.high - line.mean) * scale for line in lines],
+    ]

@@ -1,184 +1,158 @@
-"""From the rows of a study to its summary and table."""
+"""The report of a study: its summary, its tables, its plots and its page, all from what lies in its folder."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from evals.arms import BASELINE
-from evals.folder import MANIFEST
-from evals.metrics import Estimate, bootstrap
-from evals.plot import plot
-from evals.rows import Row
+from evals.columns import COLUMNS, SPLIT
+from evals.costs import costs, payback, set_ups
+from evals.page import page
+from evals.plot import plot_differences, plot_means
+from evals.results import Results
+from evals.summary import Line, summarise
+from evals.table import Column, Entry, Table, entries, fill, telling
+from memp.errors import MissingExtra
+
+log = logging.getLogger(__name__)
 
 HEADLINE = (
-    *(
-        "env_name",
-        "agent",
-        "fallback",
-        "model",
-        "embedder",
-        "key",
-        "k",
-        "train",
-        "max_steps",
-        "seed",
-        "seeds",
-    ),
-    "commit",
+    *("env_name", "agent", "fallback", "model", "embedder", "key"),
+    *("k", "train", "max_steps", "seed", "seeds", "commit"),
 )
 """What of the manifest a table is headed with, where it is set."""
 
-METRICS = ("success", "reward", "steps", "tokens_in", "tokens_out")
-
-OVER_NONE = {f"{metric}_over_none": metric for metric in ("success", "reward", "steps")}
-"""The metrics that are differences to the arm without memory, and what of."""
+PLOTS = {
+    "plot.png": ("what each arm did, with 95 % intervals", plot_means),
+    "over_none.png": ("differences to no memory, with 95 % intervals", plot_differences),
+}
+"""What each file shows, and who draws it."""
 
 NOTE = (
     "Means with 95 % bootstrap intervals over tasks. `over none`: paired difference to no memory;"
-    " `ns`: its interval includes 0, so no difference was shown. `won / lost`: by score."
+    " `ns`: not significant at 5 % (two-sided sign-flip test over tasks, Holm-corrected over the arms of a split),"
+    " so no difference was shown."
 )
 
-HEAD = (
-    *("split", "arm", "episodes", "success %", "success over none", "score (0-100)", "score over none"),
-    *("won / lost", "steps", "tokens"),
+PAYBACK_NOTE = (
+    "Building a memory is paid back when the tasks done with it have taken as much less than without it as building"
+    " took, counted in what the chat model read and wrote; the interval is that of the difference."
 )
 
 
-class Line(NamedTuple):
-    """One row of a summary."""
+@dataclass(frozen=True)
+class Report:
+    """What a study has found, ready to be shown."""
 
-    arm: str
-    split: str
-    metric: str
-    """One of `METRICS`, or of `OVER_NONE`: the mean paired difference to the arm without memory."""
+    title: str
+    facts: list[tuple[str, str]]
+    """What decided the result, in short."""
 
-    mean: float
-    low: float
-    high: float
-    n: int
+    warnings: list[str]
+    """What a reader has to know before anything else."""
 
+    lines: list[Line]
+    """The summary."""
 
-def summarise(rows: Sequence[Row], arms: Sequence[str]) -> list[Line]:
-    """Estimate every metric of every arm and split, with 95 % intervals."""
-    lines = []
-    for split in dict.fromkeys(row.split for row in rows):
-        for arm in arms:
-            mine = sorted(_of(rows, split, arm), key=lambda row: row.key)
-            if not mine:
-                continue
-            tasks = [row.task for row in mine]
-            for metric in METRICS:
-                values = [float(getattr(row, metric)) for row in mine]
-                lines.append(Line(arm, split, metric, *bootstrap(values, tasks)))
-            if arm != BASELINE:
-                lines += _over_none(split, arm, _pairs(rows, split, arm))
-    return lines
+    entries: list[Entry]
+    columns: list[Column]
+    costs: list[str]
+    payback: Table | None
+    manifests: tuple[Mapping[str, Any], ...]
 
+    @property
+    def table(self) -> Table:
+        """All splits in one table."""
+        return fill([SPLIT, *self.columns], self.entries)
 
-def cells(lines: Sequence[Line], rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
-    """The table as people read it: head and body, all in text."""
-    found = {(line.split, line.arm, line.metric): Estimate(*line[3:]) for line in lines}
-    body = []
-    for split, arm in dict.fromkeys((line.split, line.arm) for line in lines):
-        tokens = found[split, arm, "tokens_in"].mean + found[split, arm, "tokens_out"].mean
-        body.append(
-            [
-                split,
-                arm,
-                str(found[split, arm, "reward"].n),
-                _interval(found[split, arm, "success"], 100),
-                _difference(found.get((split, arm, "success_over_none"))),
-                _interval(found[split, arm, "reward"], 100),
-                _difference(found.get((split, arm, "reward_over_none"))),
-                "-" if arm == BASELINE else _won_and_lost(_pairs(rows, split, arm)),
-                _interval(found[split, arm, "steps"]),
-                f"{tokens:.0f}",
-            ]
-        )
-    return list(HEAD), body
+    @property
+    def by_split(self) -> list[tuple[str, Table]]:
+        """A table for each split."""
+        splits = groupby(self.entries, key=lambda entry: entry.split)
+        return [(split, fill(self.columns, found)) for split, found in splits]
 
 
-def costs(manifest: dict[str, Any]) -> list[str]:
-    """What the memories hold and took to build, a line for each way of building."""
-    kinds: dict[str, list[dict[str, Any]]] = {}
-    for name, built in manifest.get("memories", {}).items():
-        kinds.setdefault(name.rpartition("/")[2], []).append(built)
-    lines = []
-    for name, memories in kinds.items():
-        procedures, aside, sent, got = (
-            sum(memory[field] for memory in memories)
-            for field in ("procedures", "set_aside", "setup_tokens_in", "setup_tokens_out")
-        )
-        where = f" in {len(memories)} memories" if len(memories) > 1 else ""
-        lines.append(
-            f"{name}: {procedures:,} procedures{where}, {aside:,} set aside, {sent + got:,} tokens to build"
-        )
-    return lines
+def report(results: Results) -> Report:
+    """Work out what results say."""
+    price = results.price
+    lines = summarise(results.rows, results.arms, price)
+    shown = entries(lines)
+    built = set_ups(results.manifests)
+    facts = [(name, results.stated(name)) for name in HEADLINE]
+    return Report(
+        title=f"{results.stated('study')}: {results.stated('env_name')}, {results.stated('agent')}",
+        facts=[(name, value) for name, value in facts if value] + ([("price", str(price))] if price else []),
+        warnings=[f"Unfinished: {results.missing:,} episodes have not been run."] if results.missing else [],
+        lines=lines,
+        entries=shown,
+        columns=telling(COLUMNS, shown),
+        costs=costs(built, price),
+        payback=payback(shown, results.arms, built, price),
+        manifests=results.manifests,
+    )
 
 
-def read_manifest(out: Path) -> dict[str, Any]:
-    """The manifest of a study that has run."""
-    manifest: dict[str, Any] = json.loads((out / MANIFEST).read_text())
-    return manifest
+def write(out: Path, results: Results) -> Report:
+    """Write the report into a folder, and return it.
+
+    `summary.json`, `table.md`, `report.html` and, where matplotlib is installed, `plot.png` and `over_none.png`;
+    of several folders also their manifests, in `manifests.json`.
+    """
+    found = report(results)
+    out.mkdir(parents=True, exist_ok=True)
+    _write_json(out / "summary.json", [line._asdict() for line in found.lines])
+    if len(found.manifests) > 1:
+        _write_json(out / "manifests.json", found.manifests)
+    (out / "table.md").write_text(_markdown(found))
+    plots = _drawn(out, found)
+    try:
+        text = page(plots, report=found, note=NOTE, payback_note=PAYBACK_NOTE, manifests=_folded(found))
+    except MissingExtra as missing:
+        log.warning("no page: %s", missing)
+    else:
+        (out / "report.html").write_text(text, encoding="utf-8")
+    return found
 
 
-def write(out: Path, rows: Sequence[Row], arms: Sequence[str]) -> list[Line]:
-    """Write `summary.json`, `table.md` and, where matplotlib is installed, `plot.png`; return the summary."""
-    lines = summarise(rows, arms)
-    summary = [line._asdict() for line in lines]
-    (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
-    manifest = read_manifest(out)
-    (out / "table.md").write_text(_markdown(lines, rows, manifest))
-    plot(out / "plot.png", summary, f"{manifest['study']}: {manifest['env_name']}, {manifest['agent']}")
-    return lines
+def _drawn(out: Path, found: Report) -> dict[str, bytes]:
+    """Write the plots, and return them by what they say; without matplotlib, say that there are none."""
+    plots = {}
+    try:
+        for name, (says, draw) in PLOTS.items():
+            plots[says] = draw(found.title, found.entries)
+            (out / name).write_bytes(plots[says])
+    except MissingExtra as missing:
+        log.warning("no plot: %s", missing)
+    return plots
 
 
-def _of(rows: Sequence[Row], split: str, arm: str) -> list[Row]:
-    return [row for row in rows if (row.split, row.arm) == (split, arm)]
+def _folded(found: Report) -> list[tuple[str, str]]:
+    """A heading and the text of each manifest."""
+    return [
+        (f"manifest of seed {manifest['seed']}, commit {manifest['commit']}", json.dumps(manifest, indent=2))
+        for manifest in found.manifests
+    ]
 
 
-def _pairs(rows: Sequence[Row], split: str, arm: str) -> list[tuple[Row, Row]]:
-    """The episodes of an arm, each with that of no memory in the same task with the same seed."""
-    base = {(row.task, row.seed): row for row in _of(rows, split, BASELINE)}
-    mine = sorted(_of(rows, split, arm), key=lambda row: row.key)
-    return [(row, base[row.task, row.seed]) for row in mine if (row.task, row.seed) in base]
-
-
-def _over_none(split: str, arm: str, pairs: Sequence[tuple[Row, Row]]) -> list[Line]:
-    if not pairs:
-        return []
-    tasks = [row.task for row, _ in pairs]
-    lines = []
-    for name, metric in OVER_NONE.items():
-        gains = [float(getattr(row, metric)) - float(getattr(base, metric)) for row, base in pairs]
-        lines.append(Line(arm, split, name, *bootstrap(gains, tasks)))
-    return lines
-
-
-def _won_and_lost(pairs: Sequence[tuple[Row, Row]]) -> str:
-    """In how many episodes the arm scored more, and less, than no memory did."""
-    gains = [row.reward - base.reward for row, base in pairs]
-    return f"{sum(gain > 0 for gain in gains)} / {sum(gain < 0 for gain in gains)}"
-
-
-def _difference(estimate: Estimate | None) -> str:
-    if estimate is None:
-        return "-"
-    return _interval(estimate, 100, sign="+") + (" ns" if estimate.low <= 0 <= estimate.high else "")
-
-
-def _interval(estimate: Estimate, scale: float = 1, sign: str = "") -> str:
-    mean, low, high = (f"{value * scale:{sign}.1f}" for value in estimate[:3])
-    return f"{mean} [{low}, {high}]"
-
-
-def _markdown(lines: Sequence[Line], rows: Sequence[Row], manifest: dict[str, Any]) -> str:
-    head, body = cells(lines, rows)
-    table = [head, ["---"] * len(head), *body]
-    ran = ", ".join(f"{name} {manifest[name]}" for name in HEADLINE if manifest.get(name) is not None)
-    text = "\n".join("| " + " | ".join(row) + " |" for row in table)
-    parts = [f"# {manifest['study']}: {ran}", text, "\n".join(f"- {line}" for line in costs(manifest)), NOTE]
+def _markdown(found: Report) -> str:
+    ran = ", ".join(f"{name} {value}" for name, value in found.facts)
+    parts = [
+        f"# {found.manifests[0]['study']}: {ran}",
+        *(f"**{warning}**" for warning in found.warnings),
+        found.table.markdown(),
+        "\n".join(f"- {line}" for line in found.costs),
+        found.payback.markdown() if found.payback else "",
+        NOTE,
+        PAYBACK_NOTE if found.payback else "",
+        "\n".join(f"- *{column.head}*: {column.means}" for column in found.columns),
+    ]
     return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def _write_json(path: Path, value: object) -> None:
+    path.write_text(json.dumps(value, indent=2) + "\n")

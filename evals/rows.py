@@ -64,6 +64,22 @@ class Row(Record):
         return EpisodeKey(self.arm, self.task, self.split, self.seed, self.model, self.source)
 
 
+def read(path: Path, kind: type[R]) -> tuple[list[R], bytes]:
+    """Read the records of a file, and what a kill left of a last line; the file stays as it is.
+
+    Raises:
+        InputError: if a line other than a last one cut short is no record of this kind.
+    """
+    whole, _, cut = (path.read_bytes() if path.exists() else b"").rpartition(b"\n")
+    records = []
+    for number, line in enumerate(whole.split(b"\n") if whole else (), 1):
+        try:
+            records.append(kind.model_validate_json(line))
+        except ValidationError as error:
+            raise InputError(f"{path} line {number} is no {kind.__name__.lower()}: {error}") from error
+    return records, cut
+
+
 class Lines(Generic[R]):
     """Records in a file of JSON lines, appended by several threads and read back.
 
@@ -78,13 +94,7 @@ class Lines(Generic[R]):
         """
         self._path = path
         self._lock = threading.Lock()
-        self._held: list[R] = []
-        whole, _, cut = (path.read_bytes() if path.exists() else b"").rpartition(b"\n")
-        for number, line in enumerate(whole.split(b"\n") if whole else (), 1):
-            try:
-                self._held.append(kind.model_validate_json(line))
-            except ValidationError as error:
-                raise InputError(f"{path} line {number} is no {kind.__name__.lower()}: {error}") from error
+        self._held, cut = read(path, kind)
         if cut:
             with path.open("r+b") as file:
                 file.truncate(path.stat().st_size - len(cut))

@@ -12,12 +12,14 @@ import pytest
 
 from evals.folder import Folder
 from evals.plan import Plan
-from evals.report import Line, write
+from evals.report import write
+from evals.results import read_results
 from evals.rows import Lines, Row
 from evals.runner import Progress
 from evals.settings import Settings
 from evals.studies import build, compare, retrieve, scaling, transfer, update
 from evals.study import run as run_plan
+from evals.summary import Line
 from tests.openai_server import Messages, OpenAIServer, Response
 
 PLANS = {
@@ -57,13 +59,17 @@ def plan(settings: Settings) -> Plan:
     return made
 
 
+def ran(out: Path, settings: Settings, *, workers: int = 2, progress: Progress = lambda *_: None) -> Path:
+    """Run a study; return its folder."""
+    run_plan(plan(settings), Folder(out), workers=workers, progress=progress)
+    return out
+
+
 def run(
     out: Path, settings: Settings, *, workers: int = 2, progress: Progress = lambda *_: None
 ) -> list[Line]:
     """Run a study and write its report; return its summary."""
-    chosen = plan(settings)
-    rows = run_plan(chosen, Folder(out), workers=workers, progress=progress)
-    return write(out, rows, [arm.name for arm in chosen.arms])
+    return write(out, read_results([ran(out, settings, workers=workers, progress=progress)])).lines
 
 
 def rows_in(out: Path) -> list[Row]:

@@ -1,75 +1,51 @@
-"""From rows to a summary, a table and a plot."""
+"""The report of a study: its table, its plots, its page, and the command that makes them again."""
 
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Sequence
+from dataclasses import replace
+from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
 
-from evals.metrics import bootstrap
-from evals.report import METRICS, OVER_NONE, Line, cells, costs, summarise, write
+from evals.__main__ import main
+from evals.report import report, write
+from evals.results import Results, read_results
 from evals.rows import Row
-from tasks.base import Split
+from evals.studies.retrieve import Retrieve
+from tests.episodes import ARMS, MANIFEST, arm_rows, folder, row
+from tests.studies import change_manifest, copied, manifest_in, ran, run
 
 CHECKOUT = Path(__file__).parent.parent
 
-ARMS = ("none", "query")
+SMALL = Retrieve(env="gridworld", agent="random", episodes=4, train=4, max_steps=2, splits=("dev", "test"))
 
-MANIFEST = {
-    **{"study": "retrieve", "env_name": "gridworld-1", "agent": "replay", "model": None},
-    **{"k": 1, "train": 16, "seed": 0, "commit": "abc1234"},
-}
+WON = [
+    *arm_rows("none", [0.0, 0.25, 0.5, 0.0, 1.0, 0.0, 0.0]),
+    *arm_rows("query", [1.0, 1.0, 1.0, 0.75, 1.0, 0.5, 0.5]),
+]
 
+EVEN = arm_rows("none", [0.0, 1.0, 0.0, 1.0]) + arm_rows("query", [1.0, 0.0, 0.0, 1.0])
 
-def row(
-    arm: str,
-    task: str,
-    reward: float,
-    *,
-    steps: int = 10,
-    split: Split = "test",
-    seed: int = 0,
-    tokens: int = 0,
-) -> Row:
-    return Row(
-        arm=arm,
-        task=task,
-        kind="k",
-        split=split,
-        seed=seed,
-        success=reward == 1,
-        reward=reward,
-        steps=steps,
-        tokens_in=tokens,
-        tokens_out=2 * tokens,
-        shown=(),
-    )
+DEV = arm_rows("none", [0.0], split="dev") + arm_rows("query", [1.0], split="dev")
 
 
-def arm_rows(arm: str, rewards: Iterable[float], *, split: Split = "test") -> list[Row]:
-    return [row(arm, f"{split}/{number}", reward, split=split) for number, reward in enumerate(rewards)]
-
-
-def written(
-    out: Path, rows: list[Row], arms: tuple[str, ...] = ARMS, manifest: Mapping[str, object] = MANIFEST
-) -> str:
+def written(out: Path, rows: Sequence[Row], **changes: object) -> str:
     """Write the report of a folder; return its table."""
-    (out / "manifest.json").write_text(json.dumps(manifest))
-    write(out, rows, arms)
+    write(out, read_results([folder(out, rows, **changes)]))
     return (out / "table.md").read_text()
 
 
-def line(lines: Iterable[Line], arm: str, metric: str, split: str = "test") -> Line:
-    (found,) = (line for line in lines if (line.arm, line.metric, line.split) == (arm, metric, split))
-    return found
-
-
-WON = arm_rows("none", [0.0, 0.25, 0.5, 0.0, 1.0]) + arm_rows("query", [1.0, 1.0, 1.0, 0.75, 1.0])
-EVEN = arm_rows("none", [0.0, 1.0, 0.0, 1.0]) + arm_rows("query", [1.0, 0.0, 0.0, 1.0])
+def table(rows: Sequence[Row], arms: Sequence[str] = ARMS) -> dict[str, dict[str, str]]:
+    """The cells of one split by arm and column."""
+    head, body = report(Results((MANIFEST,), tuple(rows), dict.fromkeys(arms))).table
+    return {line[1]: dict(zip(head, line, strict=True)) for line in body}
 
 
 # --- summary.json ---
@@ -78,86 +54,22 @@ EVEN = arm_rows("none", [0.0, 1.0, 0.0, 1.0]) + arm_rows("query", [1.0, 0.0, 0.0
 def test_a_summary_has_the_documented_fields(tmp_path: Path) -> None:
     written(tmp_path, WON)
     for found in json.loads((tmp_path / "summary.json").read_text()):
-        assert list(found) == ["arm", "split", "metric", "mean", "low", "high", "n"]
-
-
-def test_a_summary_has_every_metric_of_every_arm_and_split() -> None:
-    rows = [*WON, *arm_rows("none", [0.0], split="dev"), *arm_rows("query", [1.0], split="dev")]
-    found = {(line.arm, line.split, line.metric) for line in summarise(rows, ARMS)}
-    plain = {(arm, split, metric) for arm in ARMS for split in ("test", "dev") for metric in METRICS}
-    assert found == plain | {("query", split, name) for split in ("test", "dev") for name in OVER_NONE}
-    assert set(OVER_NONE) == {"success_over_none", "reward_over_none", "steps_over_none"}
-
-
-def test_means_are_those_of_the_rows_with_their_bootstrap_interval() -> None:
-    found = line(summarise(WON, ARMS), "query", "reward")
-    assert found[3:] == bootstrap([1.0, 1.0, 1.0, 0.75, 1.0], list("abcde"))
-    assert (found.mean, found.n) == (0.95, 5)
-
-
-def test_the_difference_to_no_memory_is_paired_by_task() -> None:
-    rows = arm_rows("none", [0.0, 0.25, 0.5, 0.75]) + arm_rows("query", [0.25, 0.5, 0.75, 1.0])
-    found = line(summarise(rows, ARMS), "query", "reward_over_none")
-    assert (found.mean, found.low, found.high, found.n) == (0.25, 0.25, 0.25, 4)  # unpaired it would be wide
-
-
-def test_the_difference_is_paired_by_seed_too() -> None:
-    rows = [row(arm, "t", seed / 4 + (arm == "query") / 4, seed=seed) for arm in ARMS for seed in range(3)]
-    assert line(summarise(rows, ARMS), "query", "reward_over_none").mean == 0.25
-
-
-def test_success_and_steps_are_compared_in_pairs_too() -> None:
-    none = [row("none", "a", 0.5, steps=10), row("none", "b", 1.0, steps=7), row("none", "c", 0.0, steps=10)]
-    query = [
-        row("query", "a", 1.0, steps=8),
-        row("query", "b", 1.0, steps=5),
-        row("query", "c", 0.0, steps=8),
-    ]
-    lines = summarise(none + query, ARMS)
-    assert line(lines, "query", "success_over_none").mean == pytest.approx(1 / 3)
-    assert line(lines, "query", "steps_over_none")[3:] == (-2, -2, -2, 3)
-
-
-def test_repeats_of_one_task_are_one_cluster() -> None:
-    rows = [row("none", "t", seed / 4, seed=seed) for seed in range(4)]
-    found = line(summarise(rows, ARMS), "none", "reward")
-    assert (found.low, found.high, found.n) == (found.mean, found.mean, 4)
-
-
-def test_the_order_of_the_rows_changes_nothing() -> None:
-    assert summarise(WON[::-1], ARMS) == summarise(WON, ARMS)
-
-
-def test_an_arm_without_rows_is_left_out() -> None:
-    assert {found.arm for found in summarise(WON, (*ARMS, "avefact"))} == set(ARMS)
-
-
-def test_an_arm_whose_tasks_have_no_baseline_yet_has_no_difference() -> None:
-    rows = [row("none", "a", 0.0), row("query", "b", 1.0)]
-    lines = summarise(rows, ARMS)
-    assert {found.metric for found in lines if found.arm == "query"} == set(METRICS)
-    _, body = cells(lines, rows)
-    assert (body[1][4], *body[1][6:8]) == ("-", "-", "0 / 0")
+        assert list(found) == ["arm", "split", "metric", "mean", "low", "high", "n", "p"]
+        assert (found["p"] is not None) == found["metric"].endswith("_over_none")
 
 
 # --- table.md ---
 
 
-def table(rows: list[Row], arms: tuple[str, ...] = ARMS) -> dict[str, dict[str, str]]:
-    head, body = cells(summarise(rows, arms), rows)
-    return {line[1]: dict(zip(head, line, strict=True)) for line in body}
-
-
 def test_the_table_has_every_arm_and_split_in_order(tmp_path: Path) -> None:
-    rows = [*WON, *arm_rows("none", [0.0], split="dev"), *arm_rows("query", [1.0], split="dev")]
-    text = written(tmp_path, rows)
+    text = written(tmp_path, [*WON, *DEV])
     found = [line.split(" | ")[:2] for line in text.splitlines() if line.startswith(("| test", "| dev"))]
     assert found == [["| test", "none"], ["| test", "query"], ["| dev", "none"], ["| dev", "query"]]
 
 
 def test_the_table_says_what_ran(tmp_path: Path) -> None:
     head = written(tmp_path, WON).splitlines()[0]
-    assert head == ("# retrieve: env_name gridworld-1, agent replay, k 1, train 16, seed 0, commit abc1234")
+    assert head == "# retrieve: env_name gridworld-1, agent replay, k 1, train 16, seed 0, commit abc1234"
 
 
 def test_the_table_is_markdown_with_as_many_cells_in_every_row(tmp_path: Path) -> None:
@@ -166,81 +78,113 @@ def test_the_table_is_markdown_with_as_many_cells_in_every_row(tmp_path: Path) -
     assert len({line.count("|") for line in lines}) == 1
 
 
+def test_what_would_end_a_cell_of_markdown_is_escaped(tmp_path: Path) -> None:
+    rows = [*arm_rows("none", [0.0]), *arm_rows("a|b", [1.0])]
+    assert r"| test | a\|b | 1 |" in written(tmp_path, rows, arms={"none": None, "a|b": None})
+
+
 def test_a_win_is_printed_with_its_sign_and_without_ns() -> None:
     gain = table(WON)["query"]["score over none"]
-    assert gain.startswith("+60.0 [+")
+    assert gain.startswith("+57.1 [+")
     assert not gain.endswith("ns")
 
 
+def test_three_wins_and_no_loss_may_be_luck_whatever_their_interval_says() -> None:
+    gain = table(WON)["query"]["success over none"]
+    assert gain.startswith("+42.9 [+")
+    assert gain.endswith(" ns")
+
+
 def test_a_loss_is_printed_with_its_sign() -> None:
-    rows = arm_rows("none", [1.0] * 5) + arm_rows("query", [0.0] * 5)
-    assert table(rows)["query"]["score over none"] == "-100.0 [-100.0, -100.0]"
+    rows = arm_rows("none", [1.0] * 6) + arm_rows("query", [0.0] * 6)
+    assert table(rows)["query"]["success over none"] == "-100.0 [-100.0, -100.0]"
 
 
 def test_a_null_result_is_printed_as_one(tmp_path: Path) -> None:
-    assert table(EVEN)["query"]["score over none"].endswith(" ns")
-    assert "`ns`: its interval includes 0, so no difference was shown" in written(tmp_path, EVEN)
+    assert table(EVEN)["query"]["success over none"].endswith(" ns")
+    assert "`ns`: not significant at 5 %" in written(tmp_path, EVEN)
 
 
 def test_no_difference_at_all_is_a_null_result() -> None:
-    rows = arm_rows("none", [0.5] * 5) + arm_rows("query", [0.5] * 5)
-    assert table(rows)["query"]["score over none"] == "+0.0 [+0.0, +0.0] ns"
+    rows = arm_rows("none", [0.0] * 5) + arm_rows("query", [0.0] * 5)
+    assert table(rows)["query"]["success over none"] == "+0.0 [+0.0, +0.0] ns"
 
 
-def test_a_difference_in_success_stands_beside_that_in_score() -> None:
-    rows = arm_rows("none", [0.0, 0.25, 0.5, 0.75]) + arm_rows("query", [1.0, 1.0, 1.0, 0.75])
-    assert table(rows)["query"]["success over none"].startswith("+75.0 [+")
-    assert table(rows)["query"]["score over none"].startswith("+56.2 [+")
-    assert table(rows)["none"]["success over none"] == "-"
+def test_wins_and_losses_are_counted_by_success_and_by_score() -> None:
+    rows = arm_rows("none", [0.0, 0.25, 1.0, 1.0, 0.5]) + arm_rows("query", [1.0, 0.75, 0.5, 1.0, 0.5])
+    assert table(rows)["query"]["won / lost"] == "1 / 1"
+    assert table(rows)["query"]["won / lost by score"] == "2 / 1"
+    assert table(rows)["none"]["won / lost"] == "-"
 
 
-def test_wins_and_losses_are_counted_by_task() -> None:
-    assert table(WON)["query"]["won / lost"] == "4 / 0"
-    assert table(EVEN)["query"]["won / lost"] == "1 / 1"
-    assert table(WON)["none"]["won / lost"] == "-"
-
-
-def test_tokens_are_both_ways_together() -> None:
-    assert (
-        table([row("none", "a", 0.0, tokens=10), row("none", "b", 0.0, tokens=20)])["none"]["tokens"] == "45"
-    )
-
-
-# --- what the memories took to build ---
-
-
-def built(procedures: int, set_aside: int, sent: int, got: int) -> dict[str, int]:
-    return {
-        **{"procedures": procedures, "set_aside": set_aside},
-        **{"setup_tokens_in": sent, "setup_tokens_out": got},
-    }
-
-
-def test_the_table_says_what_the_memories_hold_and_cost(tmp_path: Path) -> None:
-    memories = {"universe-0/script": built(64, 0, 30_000, 1_204), "universe-0/trajectory": built(64, 0, 0, 0)}
-    text = written(tmp_path, WON, manifest={**MANIFEST, "memories": memories})
-    assert "- script: 64 procedures, 0 set aside, 31,204 tokens to build\n" in text
-    assert "- trajectory: 64 procedures, 0 set aside, 0 tokens to build\n" in text
-
-
-def test_the_memories_of_several_seeds_are_summed() -> None:
-    memories = {f"universe-{seed}/script": built(60 + seed, 4 - seed, 100, 10) for seed in range(2)}
-    assert costs({"memories": memories}) == [
-        "script: 121 procedures in 2 memories, 7 set aside, 220 tokens to build"
+def test_a_score_that_is_success_has_no_columns() -> None:
+    assert list(table(EVEN)["query"]) == [
+        *("split", "arm", "episodes", "success %", "success over none", "won / lost", "steps"),
     ]
 
 
-def test_a_study_without_memories_says_nothing_of_them() -> None:
-    assert costs({}) == []
+def test_a_graded_score_has_columns_of_its_own() -> None:
+    assert {"score (0-100)", "score over none", "won / lost by score"} <= table(WON)["query"].keys()
 
 
-# --- the plot ---
+def test_steps_to_a_solution_are_shown_where_they_differ_from_all_steps() -> None:
+    rows = [row("none", "a", 1.0, steps=4), row("none", "b", 0.0, steps=10), row("query", "a", 0.0, steps=10)]
+    assert table(rows)["none"]["steps"].startswith("7.0 [")
+    assert table(rows)["none"]["steps if solved"] == "4.0 [4.0, 4.0]"
+    assert table(rows)["query"]["steps if solved"] == "-"
 
 
-def test_the_plot_is_a_png(tmp_path: Path) -> None:
+def test_tokens_are_shown_both_ways_where_a_model_took_part() -> None:
+    found = table([row("none", "a", 0.0, tokens=1000), row("none", "b", 0.0, tokens=2000)])["none"]
+    assert (found["tokens in"], found["tokens out"]) == ("1,500", "3,000")
+
+
+def test_an_arm_without_a_baseline_yet_has_no_difference() -> None:
+    assert (
+        table([row("none", "a", 0.0), row("query", "b", 1.0)])["query"]
+        .keys()
+        .isdisjoint({"success over none", "won / lost"})
+    )
+
+
+def test_every_column_is_explained(tmp_path: Path) -> None:
+    text = written(tmp_path, WON)
+    head = next(line for line in text.splitlines() if line.startswith("| split"))
+    assert re.findall(r"^- \*(.+)\*: ", text, re.MULTILINE) == head.strip("| ").split(" | ")[1:]
+
+
+def test_the_table_says_what_the_memories_hold_and_cost(tmp_path: Path) -> None:
+    built = {"procedures": 64, "set_aside": 0, "setup_tokens_in": 30_000, "setup_tokens_out": 1_204}
+    rows = [row(arm, task, 0.0, tokens=9 - 3 * (arm == "query")) for arm in ARMS for task in "ab"]
+    text = written(tmp_path, rows, memories={"universe-0/trajectory": built})
+    assert "- trajectory: 64 procedures, 0 set aside, 31,204 tokens to build\n" in text
+    assert "| test | query | 31,204 | -9 [-9, -9] ns | after 3,468 tasks [3,468, 3,468] |" in text
+
+
+def test_a_stated_price_adds_money(tmp_path: Path) -> None:
+    rows = [row(arm, "a", 0.0, tokens=1000) for arm in ARMS]
+    text = written(tmp_path, rows, price={"in": 2, "out": 10, "as_of": "2026-11-01"})
+    assert "price USD 2 in and 10 out for a million tokens (as of 2026-11-01)" in text.splitlines()[0]
+    assert " | USD |" in text
+    assert " | 0.0220 |" in text
+
+
+def test_an_unfinished_study_says_so(tmp_path: Path) -> None:
+    assert "**Unfinished: 8 episodes have not been run.**" in written(tmp_path, WON, episodes_per_arm=11)
+    assert "Unfinished" not in written(tmp_path, WON, episodes_per_arm=7)
+
+
+# --- plots ---
+
+
+PLOTS = ("plot.png", "over_none.png")
+
+
+@pytest.mark.parametrize("name", PLOTS)
+def test_the_plots_are_png(tmp_path: Path, name: str) -> None:
     pytest.importorskip("matplotlib", reason="matplotlib is not installed (extra `plots`)")
     written(tmp_path, [*WON, *arm_rows("none", [0.0], split="dev")])
-    data = (tmp_path / "plot.png").read_bytes()
+    data = (tmp_path / name).read_bytes()
     assert data.startswith(b"\x89PNG\r\n\x1a\n")
     assert len(data) > 5000
 
@@ -248,7 +192,9 @@ def test_the_plot_is_a_png(tmp_path: Path) -> None:
 def test_rewards_that_no_float_holds_exactly_can_be_plotted(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="matplotlib is not installed (extra `plots`)")
     rows = [row(arm, str(task), 1 / 3, seed=seed) for arm in ARMS for task in range(7) for seed in range(3)]
-    written(tmp_path, rows)  # matplotlib refuses an interval that ends below its mean, be it by 1e-17
+    written(
+        tmp_path, rows, seeds=3
+    )  # matplotlib refuses an interval that ends below its mean, be it by 1e-17
     assert (tmp_path / "plot.png").exists()
 
 
@@ -267,7 +213,7 @@ main(["retrieve", "--env", "gridworld", "--agent", "random", "--episodes", "1", 
 """
 
 
-def test_without_matplotlib_there_is_no_plot_and_it_is_said(tmp_path: Path) -> None:
+def test_without_matplotlib_there_is_a_page_but_no_plot_and_it_is_said(tmp_path: Path) -> None:
     found = subprocess.run(
         [sys.executable, "-c", WITHOUT_MATPLOTLIB, str(tmp_path)],
         cwd=CHECKOUT,
@@ -281,4 +227,165 @@ def test_without_matplotlib_there_is_no_plot_and_it_is_said(tmp_path: Path) -> N
         in found.stderr
     )
     assert (tmp_path / "table.md").exists()
+    assert "<img" not in (tmp_path / "report.html").read_text()
     assert not (tmp_path / "plot.png").exists()
+
+
+# --- the page ---
+
+
+class Page(HTMLParser):
+    """What a browser reads of a page; refuses tags that do not close."""
+
+    VOID = ("meta", "img", "br")
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.links: list[str] = []
+        self.cells: list[str] = []
+        self.text = ""
+        self._open: list[str] = []
+        self.feed(path.read_text(encoding="utf-8"))
+        assert self._open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.links += [value or "" for name, value in attrs if name in ("src", "href")]
+        if tag not in self.VOID:
+            self._open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+        if self._open and self._open[-1] in ("td", "th"):
+            self.cells.append(data)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study of two splits that ran to its end; left as it is by the tests."""
+    out = tmp_path_factory.mktemp("study")
+    run(out, SMALL)
+    return out
+
+
+def test_the_page_holds_the_figures_of_the_table(study: Path) -> None:
+    page = Page(study / "report.html")
+    lines = (study / "table.md").read_text().splitlines()
+    cells = [
+        cell for line in lines if line.startswith(("| dev", "| test")) for cell in line[2:-2].split(" | ")[1:]
+    ]
+    assert len(cells) > 8 * 5
+    assert [cell for cell in page.cells if cell in cells] == cells
+    assert page.text.count("split dev") == page.text.count("split test") == 1
+
+
+def test_the_page_needs_nothing_beside_it(study: Path) -> None:
+    text = (study / "report.html").read_text()
+    page = Page(study / "report.html")
+    assert all(link.startswith("data:image/png;base64,") for link in page.links)
+    assert not {"script", "link", "iframe"} & set(page.tags)
+    assert not re.search(r"https?://|@import|url\(", text)
+
+
+def test_the_page_shows_both_plots(study: Path) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed (extra `plots`)")
+    assert len(Page(study / "report.html").links) == len(PLOTS)
+
+
+def test_the_page_is_for_dark_and_light_and_any_width(study: Path) -> None:
+    text = (study / "report.html").read_text()
+    assert 'name="viewport" content="width=device-width' in text
+    assert 'name="color-scheme" content="light dark"' in text
+    assert "@media (prefers-color-scheme: dark)" in text
+
+
+def test_the_page_says_what_the_memories_took_and_what_the_columns_mean(study: Path) -> None:
+    text = Page(study / "report.html").text
+    assert "trajectory: 4 procedures, 0 set aside, 0 tokens to build" in text
+    assert "episodes that met the goal in full" in text
+
+
+def test_the_page_folds_away_the_whole_manifest(study: Path) -> None:
+    page = Page(study / "report.html")
+    assert page.tags.count("details") == 1
+    assert json.dumps(manifest_in(study), indent=2) in page.text
+
+
+def test_what_stands_in_the_page_is_escaped(tmp_path: Path) -> None:
+    odd = "<script>alert(1)</script>"
+    rows = [*arm_rows("none", [0.0]), *arm_rows(odd, [1.0])]
+    written(tmp_path, rows, arms={"none": None, odd: None}, model='"><img src=x>')
+    page = Page(tmp_path / "report.html")
+    assert "script" not in page.tags
+    assert odd in page.cells
+    assert all(link.startswith("data:") for link in page.links)
+
+
+# --- the command ---
+
+
+def again(*given: object) -> Result:
+    return CliRunner().invoke(main, ["report", *map(str, given)])
+
+
+def test_a_report_is_made_again_from_episodes_and_manifest_alone(study: Path, tmp_path: Path) -> None:
+    out = copied(study, tmp_path / "out", "episodes.jsonl", "manifest.json")
+    found = again(out)
+    assert found.exit_code == 0, found.output
+    assert found.stdout.endswith(f"the report is in {out}\n")
+    for name in ("summary.json", "table.md", "report.html"):
+        assert (out / name).read_text() == (study / name).read_text()
+    assert re.findall(r"^ dev +(\w+) ", found.stdout, re.MULTILINE) == ["none", "random", "query", "avefact"]
+
+
+def test_the_report_of_one_folder_may_go_elsewhere(study: Path, tmp_path: Path) -> None:
+    assert again(study, "--out", tmp_path / "new" / "place").exit_code == 0
+    assert (tmp_path / "new" / "place" / "table.md").read_text() == (study / "table.md").read_text()
+
+
+def test_two_universes_in_two_folders_make_the_table_of_both(study: Path, tmp_path: Path) -> None:
+    second, pooled = ran(tmp_path / "second", replace(SMALL, seed=1)), tmp_path / "pooled"
+    found = again(study, second, "--out", pooled)
+    assert found.exit_code == 0, found.output
+    both = report(read_results([ran(tmp_path / "both", replace(SMALL, seeds=2))]))
+    assert json.loads((pooled / "summary.json").read_text()) == [line._asdict() for line in both.lines]
+    text = (pooled / "table.md").read_text()
+    assert "seed 0 and 1, seeds 1" in text.splitlines()[0]
+    assert "- trajectory: 8 procedures in 2 memories" in text
+    assert json.loads((pooled / "manifests.json").read_text()) == [manifest_in(study), manifest_in(second)]
+    assert Page(pooled / "report.html").tags.count("details") == 2
+
+
+def test_several_folders_need_a_place_for_their_report(study: Path) -> None:
+    found = again(study, study)
+    assert found.exit_code == 1
+    assert "several folders make one report: say with --out where to write it" in found.stderr
+
+
+def test_a_report_overwrites_that_of_no_other_study(study: Path, tmp_path: Path) -> None:
+    mine = copied(study, tmp_path / "mine")
+    for folders in ([study, mine], [study]):
+        found = again(*folders, "--out", mine)
+        assert found.exit_code == 1
+        assert "holds a study, whose own report would be lost; give another --out" in found.stderr
+
+
+def test_a_table_of_two_models_is_refused_in_one_line(study: Path, tmp_path: Path) -> None:
+    other = copied(study, tmp_path / "other")
+    change_manifest(other, model="openai:other")
+    found = again(study, other, "--out", tmp_path / "pooled")
+    assert found.exit_code == 1
+    (said,) = found.stderr.splitlines()
+    assert said.startswith("Error: ")
+    assert said.endswith("model is None here and 'openai:other' there")
+    assert not (tmp_path / "pooled").exists()
+
+
+def test_a_folder_without_a_study_has_no_report(tmp_path: Path) -> None:
+    found = again(tmp_path)
+    assert found.exit_code == 1
+    assert "holds no study" in found.stderr

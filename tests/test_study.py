@@ -22,12 +22,12 @@ from click.testing import CliRunner
 from evals.__main__ import main
 from evals.arms import AGENTS
 from evals.folder import Folder
-from evals.report import Line
 from evals.rows import Lines, Row
 from evals.runner import Progress, SoFar, for_each, run_episode
 from evals.studies import retrieve
 from evals.studies.retrieve import Retrieve
 from evals.study import run as run_plan
+from evals.summary import Line
 from evals.worlds import ENVIRONMENTS, sample
 from memp import Match, ProceduralMemory, ScriptedChat, Trajectory
 from memp.agents import LLMAgent, RandomAgent
@@ -55,8 +55,8 @@ def run(out: Path, settings: Retrieve = SMALL, *, workers: int = 2) -> list[Line
 
 
 def ran(out: Path, settings: Retrieve) -> list[Row]:
-    """Run a study; return its episodes."""
-    run(out, settings)
+    """Run a study without a report; return its episodes."""
+    run_plan(retrieve.plan(settings), Folder(out))
     return rows_in(out)
 
 
@@ -310,7 +310,7 @@ def test_no_jobs_open_no_environment() -> None:
         ({"seed": 1}, "seed, split_digest"),
         ({"k": 2}, "k"),
         ({"agent": "random"}, "agent"),
-        ({"episodes": 4}, "episodes, split_digest"),
+        ({"episodes": 4}, "episodes, split_digest, episodes_per_arm"),
         ({"max_steps": 9}, "max_steps"),
     ],
 )

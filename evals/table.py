@@ -1,0 +1,81 @@
+"""From a summary to a table: a line for each split and arm, and the columns that tell something."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from evals.summary import Line
+
+MONEY = ",.4f"
+"""How an amount of US dollars is written: an episode often takes less than a cent."""
+
+
+class Table(NamedTuple):
+    """Head and body, all in text."""
+
+    head: list[str]
+    body: list[list[str]]
+
+    def markdown(self) -> str:
+        """The table as Markdown."""
+        lines = [self.head, ["---"] * len(self.head), *self.body]
+        return "\n".join("| " + " | ".join(map(_escaped, line)) + " |" for line in lines)
+
+
+class Entry(NamedTuple):
+    """What a line of a table is about."""
+
+    split: str
+    arm: str
+
+    lines: Mapping[str, Line]
+    """By metric."""
+
+
+Tells = Callable[[Sequence[Entry]], bool]
+"""Whether something says anything about these entries that nothing else says."""
+
+
+class Column(NamedTuple):
+    """A column, and what it means."""
+
+    head: str
+    means: str
+    cell: Callable[[Entry], str]
+    tells: Tells = bool
+
+
+def entries(lines: Iterable[Line]) -> list[Entry]:
+    """Group the lines of a summary by split and arm, in their order."""
+    found: dict[tuple[str, str], dict[str, Line]] = {}
+    for line in lines:
+        found.setdefault((line.split, line.arm), {})[line.metric] = line
+    return [Entry(split, arm, by_metric) for (split, arm), by_metric in found.items()]
+
+
+def telling(columns: Iterable[Column], shown: Sequence[Entry]) -> list[Column]:
+    """Those of the columns that tell something."""
+    return [column for column in columns if column.tells(shown)]
+
+
+def fill(columns: Sequence[Column], shown: Iterable[Entry]) -> Table:
+    """Write a line for each entry."""
+    return Table(
+        [column.head for column in columns], [[column.cell(entry) for column in columns] for entry in shown]
+    )
+
+
+def interval(line: Line, scale: float = 1, form: str = ".1f") -> str:
+    """A mean with its interval."""
+    mean, low, high = (format(value * scale, form) for value in line.estimate[:3])
+    return f"{mean} [{low}, {high}]"
+
+
+def difference(line: Line, scale: float = 1, form: str = "+.1f") -> str:
+    """A difference with its interval, and `ns` where it could be luck."""
+    return interval(line, scale, form) + ("" if line.significant else " ns")
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")

@@ -1,0 +1,65 @@
+"""Episodes that nobody ran, and folders of them: for what is made of results."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from evals.rows import Row
+from evals.summary import Line
+from tasks.base import Split
+
+MANIFEST: dict[str, Any] = {
+    **{"study": "retrieve", "env_name": "gridworld-1", "agent": "replay", "model": None},
+    **{"k": 1, "train": 16, "seed": 0, "splits": ["dev", "test"], "commit": "abc1234"},
+    "arms": {"none": None, "query": "trajectory"},
+}
+
+ARMS = tuple(MANIFEST["arms"])
+
+
+def row(
+    arm: str,
+    task: str,
+    reward: float,
+    *,
+    steps: int = 10,
+    split: Split = "test",
+    seed: int = 0,
+    tokens: int = 0,
+) -> Row:
+    """Make an episode; twice as many tokens come out as go in."""
+    return Row(
+        arm=arm,
+        task=task,
+        kind="k",
+        split=split,
+        seed=seed,
+        success=reward == 1,
+        reward=reward,
+        steps=steps,
+        tokens_in=tokens,
+        tokens_out=2 * tokens,
+        shown=(),
+    )
+
+
+def arm_rows(arm: str, rewards: Iterable[float], *, split: Split = "test") -> list[Row]:
+    """Make an episode of an arm for each reward, each in a task of its own."""
+    return [row(arm, f"{split}/{number}", reward, split=split) for number, reward in enumerate(rewards)]
+
+
+def line(lines: Iterable[Line], arm: str, metric: str, split: str = "test") -> Line:
+    """Find a line of a summary."""
+    (found,) = (line for line in lines if (line.arm, line.metric, line.split) == (arm, metric, split))
+    return found
+
+
+def folder(path: Path, rows: Iterable[Row], **changes: object) -> Path:
+    """Make the folder of a study that has these episodes."""
+    path.mkdir(exist_ok=True)
+    (path / "manifest.json").write_text(json.dumps({**MANIFEST, **changes}))
+    (path / "episodes.jsonl").write_text("".join(row.model_dump_json() + "\n" for row in rows))
+    return path

@@ -1,0 +1,169 @@
+"""What memories took to build, and after how many tasks that is paid back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from evals.costs import costs, paid_back, payback, set_ups
+from evals.prices import Price, price_of
+from evals.rows import Row
+from evals.summary import Line, summarise
+from evals.table import Table, entries
+from memp.errors import InputError
+from tests.episodes import row
+
+PRICE = Price(per_million_in=2.0, per_million_out=10.0)
+
+
+def built(procedures: int, set_aside: int, sent: int, got: int) -> dict[str, int]:
+    return {
+        **{"procedures": procedures, "set_aside": set_aside},
+        **{"setup_tokens_in": sent, "setup_tokens_out": got},
+    }
+
+
+def manifest(**memories: dict[str, int]) -> dict[str, Any]:
+    """One where each memory is that of universe 0."""
+    return {"memories": {f"universe-0/{name}": found for name, found in memories.items()}}
+
+
+# --- what building took ---
+
+
+def test_what_a_memory_holds_and_took_is_said_in_a_line() -> None:
+    found = set_ups([manifest(script=built(64, 0, 30_000, 1_204), trajectory=built(64, 2, 0, 0))])
+    assert costs(found, None) == [
+        "script: 64 procedures, 0 set aside, 31,204 tokens to build",
+        "trajectory: 64 procedures, 2 set aside, 0 tokens to build",
+    ]
+
+
+def test_the_memories_of_several_seeds_are_summed() -> None:
+    memories = {f"universe-{seed}/script": built(60 + seed, 4 - seed, 100, 10) for seed in range(2)}
+    expected = ["script: 121 procedures in 2 memories, 7 set aside, 220 tokens to build"]
+    assert costs(set_ups([{"memories": memories}]), None) == expected
+
+
+def test_the_memories_of_several_folders_are_summed() -> None:
+    found = set_ups([manifest(script=built(8, 0, 100, 10)), manifest(script=built(8, 0, 80, 10))])
+    assert costs(found, None) == ["script: 16 procedures in 2 memories, 0 set aside, 200 tokens to build"]
+
+
+def test_what_building_cost_is_said_where_the_price_is_known() -> None:
+    (said,) = costs(set_ups([manifest(script=built(8, 0, 1_000_000, 100_000))]), PRICE)
+    assert said.endswith(", 1,100,000 tokens to build (USD 3.0000)")
+
+
+def test_a_study_without_memories_says_nothing_of_them() -> None:
+    assert costs(set_ups([{}]), None) == []
+
+
+# --- when it is paid back ---
+
+
+def taking(mean: float, low: float, high: float) -> Line:
+    """The difference to no memory in what a task takes."""
+    return Line("script", "test", "tokens_over_none", mean, low, high, 9, 0.01)
+
+
+@pytest.mark.parametrize(
+    ("cost", "more", "said"),
+    [
+        (3700, taking(-100, -120, -80), "after 37 tasks [31, 47]"),
+        (3701, taking(-100, -100, -100), "after 38 tasks [38, 38]"),
+        (3700, taking(-100, -210, 10), "after 37 tasks [18, never]"),
+        (90, taking(-100, -100, -80), "after 1 task [1, 2]"),
+        (370_000, taking(-100, -120, -80), "after 3,700 tasks [3,084, 4,625]"),
+        (3700, taking(120, 100, 140), "never: each task takes 120 tokens more"),
+        (0, taking(120, 100, 140), "never: each task takes 120 tokens more"),
+        (3700, taking(0, 0, 0), "never: each task takes as much"),
+        (0, taking(-100, -120, -80), "at once: building took none"),
+        (0, taking(0, 0, 0), "at once: building took none"),
+    ],
+)
+def test_building_is_paid_back_when_tasks_have_saved_what_it_took(cost: float, more: Line, said: str) -> None:
+    assert paid_back(cost, more, "tokens", ",.0f") == said
+
+
+ARMS = {"none": None, "script": "script", "random": "trajectory"}
+
+
+def episodes(**tokens: int) -> list[Row]:
+    """Two tasks in each arm, which take three times its tokens."""
+    return [row(arm, task, 0.0, tokens=count) for arm, count in tokens.items() for task in "ab"]
+
+
+def paid(rows: list[Row], made: dict[str, Any], price: Price | None = None) -> Table | None:
+    return payback(entries(summarise(rows, ARMS, price)), ARMS, set_ups([made]), price)
+
+
+def test_each_arm_pays_back_the_memory_that_it_was_shown() -> None:
+    made = manifest(script=built(8, 0, 3000, 300), trajectory=built(8, 0, 0, 0))
+    found = paid(episodes(none=100, script=90, random=120), made)
+    assert found == Table(
+        ["split", "arm", "tokens to build", "tokens over none", "tokens paid back"],
+        [
+            ["test", "script", "3,300", "-30 [-30, -30] ns", "after 110 tasks [110, 110]"],
+            ["test", "random", "0", "+60 [+60, +60] ns", "never: each task takes 60 tokens more"],
+        ],
+    )
+
+
+def test_a_memory_is_paid_back_by_the_tasks_of_its_own_world() -> None:
+    made = {"memories": {f"universe-{seed}/script": built(8, 0, 3000, 300) for seed in range(4)}}
+    found = paid(episodes(none=100, script=90), made)
+    assert found is not None
+    assert found.body[0][2:] == ["3,300", "-30 [-30, -30] ns", "after 110 tasks [110, 110]"]
+
+
+def test_money_may_be_paid_back_at_another_time_than_tokens() -> None:
+    found = paid(episodes(none=100, script=90), manifest(script=built(8, 0, 0, 3300)), PRICE)
+    assert found is not None
+    assert found.head[5:] == ["USD to build", "USD over none", "USD paid back"]
+    assert found.body[0][4:] == [
+        "after 110 tasks [110, 110]",
+        "0.0330",
+        "-0.0002 [-0.0002, -0.0002] ns",
+        "after 150 tasks [150, 150]",
+    ]
+
+
+def test_where_no_model_took_part_nothing_is_paid_back() -> None:
+    assert paid(episodes(none=0, random=0), manifest(trajectory=built(8, 0, 0, 0))) is None
+
+
+def test_an_agent_without_a_model_never_pays_back_what_scripts_took() -> None:
+    found = paid(episodes(none=0, script=0), manifest(script=built(8, 0, 3000, 300)))
+    assert found is not None
+    assert found.body[0][-1] == "never: each task takes as much"
+
+
+def test_an_arm_without_a_baseline_yet_is_left_out() -> None:
+    rows = [row("none", "a", 0.0, tokens=5), row("script", "b", 0.0, tokens=5)]
+    assert paid(rows, manifest(script=built(8, 0, 10, 1))) is None
+
+
+# --- prices ---
+
+
+def test_a_price_is_of_both_ways() -> None:
+    assert PRICE.of(500_000, 100_000) == 2.0
+
+
+def test_the_price_is_that_of_the_manifest() -> None:
+    found = price_of({"price": {"in": 2.5, "out": 10, "as_of": "2026-11-01"}})
+    assert found == Price(per_million_in=2.5, per_million_out=10.0, as_of="2026-11-01")
+    assert str(found) == "USD 2.5 in and 10 out for a million tokens (as of 2026-11-01)"
+
+
+@pytest.mark.parametrize("found", [{}, {"price": None}])
+def test_a_manifest_without_a_price_has_none(found: dict[str, Any]) -> None:
+    assert price_of(found) is None
+
+
+@pytest.mark.parametrize("stated", [3, {"in": 1}, {"in": -1, "out": 2}, {"in": "much", "out": 2}])
+def test_what_is_no_price_is_refused(stated: object) -> None:
+    with pytest.raises(InputError, match=r"the manifest's price .* is none"):
+        price_of({"price": stated})
