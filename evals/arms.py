@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from memp.agents import Agent, LLMAgent, RandomAgent, ReplayAgent
 from memp.chat import ChatModel
 from memp.errors import InputError, unknown_name
 from memp.retrieve import Key
+from memp.trajectory import Record
 from memp.update import Policy
 
 AGENTS = ("llm", "random", "replay", "verbatim")
@@ -31,6 +33,27 @@ class Recall:
     """How many procedures are shown."""
 
 
+class ArmRecord(Record):
+    """An arm as the manifest tells of it."""
+
+    name: str
+
+    model: str = ""
+    """Who acts, in a study that compares chat models."""
+
+    source: str = ""
+    """Whose trajectories the memory is of, where they are another model's."""
+
+    recipe: str = ""
+    """Of the memory; empty: there is none."""
+
+    key: Key | None = None
+    """What procedures are found by."""
+
+    amounts: Mapping[str, int] = {}
+    """How many it has of what, in a study whose arms differ in that."""
+
+
 @dataclass(frozen=True)
 class Arm:
     """What one line of a table stands for."""
@@ -49,6 +72,22 @@ class Arm:
 
     source: str = ""
     """Whose trajectories the memory is of, where they are another model's."""
+
+    amounts: tuple[tuple[str, int], ...] = ()
+    """How many it has of what, in a study whose arms differ in that."""
+
+    @property
+    def record(self) -> ArmRecord:
+        """What the manifest tells of it."""
+        recall = self.recall
+        return ArmRecord(
+            name=self.name,
+            model=self.model,
+            source=self.source,
+            recipe="" if recall is None else recall.recipe,
+            key=None if recall is None else recall.key,
+            amounts=dict(self.amounts),
+        )
 
     def memory(self, group: int) -> str:
         """The name of the memory that the arm has in a group of tasks; empty without one."""

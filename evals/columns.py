@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from evals.summary import Line, over_none
 from evals.table import MONEY, Column, Entry, Tells, difference, interval
@@ -75,11 +75,29 @@ def _count(line: Line) -> str:
 GRADED = differs("reward", "success")
 """Where the environment's score says more than success does."""
 
-SPLIT = Column("split", "where the tasks are from", lambda entry: entry.split)
+MODELS = (
+    Column(
+        "model",
+        "who acts",
+        lambda entry: entry.block.model,
+        lambda shown: any(entry.block.model for entry in shown),
+    ),
+    Column(
+        "source",
+        "whose practice the received memories are of; `none` and `own` received none",
+        lambda entry: entry.block.source,
+        lambda shown: any(entry.block.source for entry in shown),
+    ),
+)
 
-COLUMNS = (
-    Column("arm", "what was shown to the agent; none: no memory", lambda entry: entry.arm),
-    Column("episodes", "how many were run", written("success", lambda line: str(line.n))),
+BLOCK = (Column("split", "where the tasks are from", lambda entry: entry.block.split), *MODELS)
+"""What says which block a line is of."""
+
+ARM = Column("arm", "what was shown to the agent; none: no memory", lambda entry: entry.arm)
+
+EPISODES = Column("episodes", "how many were run", written("success", lambda line: str(line.n)))
+
+SUCCESS = (
     Column("success %", "episodes that met the goal in full", percent("success")),
     Column(
         "success over none",
@@ -87,12 +105,9 @@ COLUMNS = (
         points("success"),
         known("success_over_none"),
     ),
-    Column(
-        "won / lost",
-        "episodes solved that no memory failed / failed that no memory solved",
-        won_and_lost("success"),
-        known("success_won"),
-    ),
+)
+
+SCORE = (
     Column(
         "score (0-100)",
         "the environment's own score, which rewards parts of a task too",
@@ -105,13 +120,28 @@ COLUMNS = (
         points("reward"),
         GRADED,
     ),
+)
+
+STEPS = Column("steps", "actions an episode, solved or not", written("steps", interval))
+
+COLUMNS = (
+    ARM,
+    EPISODES,
+    *SUCCESS,
+    Column(
+        "won / lost",
+        "episodes solved that no memory failed / failed that no memory solved",
+        won_and_lost("success"),
+        known("success_won"),
+    ),
+    *SCORE,
     Column(
         "won / lost by score",
         "episodes with a higher / a lower score than without memory",
         won_and_lost("reward"),
         GRADED,
     ),
-    Column("steps", "actions an episode, solved or not", written("steps", interval)),
+    STEPS,
     Column(
         "steps if solved",
         "actions of the solved episodes alone: not the same tasks in every arm, so no fair comparison",
@@ -138,3 +168,35 @@ COLUMNS = (
     ),
 )
 """In their order; a table shows those that tell something."""
+
+
+def by_group(changes: Collection[int]) -> tuple[Column, ...]:
+    """The columns of a table of groups.
+
+    Args:
+        changes: Before which groups all places were rearranged.
+    """
+
+    def group(entry: Entry) -> str:
+        return f"{entry.block.group}{' (rearranged)' if entry.block.group in changes else ''}"
+
+    return (
+        Column(
+            "group",
+            "of tasks, in the order they arrive; memories that learn do so after each"
+            + ("; (rearranged): all places changed before it" if changes else ""),
+            group,
+        ),
+        *MODELS,
+        ARM,
+        EPISODES,
+        *SUCCESS,
+        *SCORE,
+        STEPS,
+        Column(
+            "steps over none",
+            "difference to no memory in the same tasks with the same seeds; below 0: steps saved",
+            written(over_none("steps"), difference),
+            known("steps_over_none"),
+        ),
+    )

@@ -170,6 +170,8 @@ def _print(found: Report) -> None:
     for warning in found.warnings:
         click.echo(warning)
     _print_table(found.title, found.table)
+    if found.by_group is not None:
+        _print_table("Group by group", found.by_group)
     for line in found.costs:
         click.echo(line)
     if found.payback is not None:

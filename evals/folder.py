@@ -52,9 +52,18 @@ class Built(Record):
     setup_tokens_out: int
     """Tokens of the chat model that it took to build."""
 
+    built_by: str = ""
+    """That model, in a study that compares chat models."""
+
     practice_tokens_in: int = 0
     practice_tokens_out: int = 0
     """Tokens of the chat model whose practice it is of."""
+
+    lived_by: str = ""
+    """That model; empty: it is of experts."""
+
+    learner: str = ""
+    """The arm that it was updated for, from the one that the arm had before; empty: it is as it was first built."""
 
 
 class Folder:

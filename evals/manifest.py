@@ -49,7 +49,7 @@ def describe(plan: Plan) -> dict[str, Any]:
         "model_sha256": identities,
         "prompts": {prompt.NAME: prompt.VERSION for prompt in (act, distil, facts, reflect)},
         "split_digest": _digest(tasks),
-        "arms": {arm.name: None if arm.recall is None else arm.recall.recipe for arm in plan.arms},
+        "arms": [arm.record.model_dump(mode="json") for arm in plan.arms],
         "episodes_per_arm": sum(len(world.test) * len(world.seeds) for world in plan.worlds),
         "commit": _commit(),
         "python": platform.python_version(),

@@ -97,6 +97,7 @@ class Memories:
                     episodes.lived(keys),
                     policy=arm.update,
                     like=arm.memory(group - 1),
+                    learner=arm.name,
                 )
             self._learned += len(tasks) * len(world.seeds)
             self._tell_learned(0)
@@ -155,6 +156,7 @@ class Memories:
         *,
         policy: Policy = "vanilla",
         like: str | None = None,
+        learner: str = "",
         rows: Sequence[Row] = (),
     ) -> None:
         """Make a memory from trajectories: of nothing, or of another memory.
@@ -166,6 +168,7 @@ class Memories:
             trajectories: What to learn from.
             policy: What of them to learn from.
             like: The memory to begin with; None begins with an empty one.
+            learner: The arm that it is updated for.
             rows: The practice that it is made from.
         """
         chat = None if recipe.chat is None else self._watched(recipe.chat)
@@ -179,7 +182,7 @@ class Memories:
         ) as memory:
             memory.update(trajectories)
             _retry_unanswered(memory, chat)
-            built = _built(memory, chat, rows)
+            built = _built(memory, chat, recipe, rows, learner)
         self._folder.keep_fresh(world.name, name, built)
 
     def _watched(self, chat: ChatModel) -> Counted:
@@ -231,7 +234,9 @@ def _taken(trajectories: Sequence[Trajectory], count: int | None, world: World) 
     return Random(world.seeds[0]).sample(trajectories, len(trajectories))[:count]
 
 
-def _built(memory: ProceduralMemory, chat: Counted | None, practice: Sequence[Row]) -> Built:
+def _built(
+    memory: ProceduralMemory, chat: Counted | None, recipe: Recipe, practice: Sequence[Row], learner: str
+) -> Built:
     """Say how a memory came out."""
     aside = memory.quarantine()
     tasks = {procedure.id: procedure.source for procedure in memory.procedures()}
@@ -247,8 +252,11 @@ def _built(memory: ProceduralMemory, chat: Counted | None, practice: Sequence[Ro
         ),
         setup_tokens_in=chat.tokens_in if chat else 0,
         setup_tokens_out=chat.tokens_out if chat else 0,
+        built_by=recipe.built_by,
         practice_tokens_in=sum(row.tokens_in for row in practice),
         practice_tokens_out=sum(row.tokens_out for row in practice),
+        lived_by=recipe.lived_by,
+        learner=learner,
     )
 
 

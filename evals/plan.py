@@ -38,6 +38,9 @@ class Recipe:
     lived_by: str = ""
     """The model whose practice the trajectories are, successes alone; empty: the environment's experts."""
 
+    built_by: str = ""
+    """The model that distils, in a study that compares chat models."""
+
 
 @dataclass(frozen=True)
 class Plan:

@@ -1,129 +1,80 @@
-"""The plots of a summary: what each arm did, and what memory changed, all with their intervals."""
+"""The plots of every study: what each arm did, and what memory changed, all with their intervals."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from io import BytesIO
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING
 
-from evals.columns import GRADED, some
+from evals.figure import PANELS, Panel, colours, grid, reach
 from evals.summary import Line, over_none
-from evals.table import Entry, Tells
-from memp.errors import MissingExtra
+from evals.table import Entry, telling
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Okabe and Ito's colours, told apart also by colour-blind readers
-COLOURS = ("#999999", "#E69F00", "#0072B2", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
 
-
-class Panel(NamedTuple):
-    """One column of a plot; left out where it tells nothing."""
-
-    measure: str
-    label: str
-    scale: float = 1
-    tells: Tells = bool
-
-
-PANELS = (
-    Panel("success", "success %", 100),
-    Panel("reward", "score (0-100)", 100, GRADED),
-    Panel("steps", "steps"),
-    Panel("tokens", "tokens", tells=some("tokens")),
-)
-
-Bar = tuple[str, str, Line]
-"""The name of an arm, its colour, and what to draw of it."""
-
-
-def plot_means(title: str, shown: Sequence[Entry], panels: Sequence[Panel] = PANELS) -> bytes:
-    """Draw what each arm did, as PNG: a row of panels for each split, a bar for each arm.
+def plot_means(title: str, shown: Sequence[Entry]) -> bytes:
+    """Draw what each arm did, as PNG: a row of panels for each block, a bar for each arm.
 
     Raises:
         MissingExtra: if matplotlib is not installed.
     """
+    colour = colours(shown)
 
-    def draw(axis: Axes, panel: Panel, bars: Sequence[Bar]) -> None:
-        names, colours, lines = zip(*bars, strict=True)
-        values = [line.mean * panel.scale for line in lines]
-        axis.barh(names, values, xerr=_reach(lines, panel.scale), capsize=4, color=colours)
+    def draw(axis: Axes, row: Sequence[Entry], panel: Panel) -> None:
+        bars = _bars(axis, row, panel.measure)
+        values = [line.mean * panel.scale for line in bars.values()]
+        xerr = reach(bars.values(), panel.scale)
+        axis.barh(list(bars), values, xerr=xerr, capsize=4, color=[colour[arm] for arm in bars])
         axis.set_xlabel(panel.label)
 
-    return _grid(f"{title} (95 % intervals)", shown, panels, lambda panel: panel.measure, draw)
+    return _by_block(f"{title} (95 % intervals)", shown, draw)
 
 
-def plot_differences(title: str, shown: Sequence[Entry], panels: Sequence[Panel] = PANELS) -> bytes:
+def plot_differences(title: str, shown: Sequence[Entry]) -> bytes:
     """Draw the differences to no memory, as PNG: a point for each arm, hollow where it could be luck.
 
     Raises:
         MissingExtra: if matplotlib is not installed.
     """
+    colour = colours(shown)
 
-    def draw(axis: Axes, panel: Panel, bars: Sequence[Bar]) -> None:
+    def draw(axis: Axes, row: Sequence[Entry], panel: Panel) -> None:
         axis.axvline(0, color="black", linewidth=0.8)
-        for name, colour, line in bars:
+        for arm, line in _bars(axis, row, over_none(panel.measure)).items():
             axis.errorbar(
                 line.mean * panel.scale,
-                name,
-                xerr=_reach([line], panel.scale),
+                arm,
+                xerr=reach([line], panel.scale),
                 fmt="o",
                 capsize=4,
-                color=colour,
-                markerfacecolor=colour if line.significant else "white",
+                color=colour[arm],
+                markerfacecolor=colour[arm] if line.significant else "white",
             )
         axis.margins(y=0.3)
         axis.set_xlabel(f"{panel.label}, over none")
 
-    heading = f"{title}: differences to no memory (95 % intervals; hollow: ns)"
-    return _grid(heading, shown, panels, lambda panel: over_none(panel.measure), draw)
+    return _by_block(f"{title}: differences to no memory (95 % intervals; hollow: ns)", shown, draw)
 
 
-def _grid(
-    title: str,
-    shown: Sequence[Entry],
-    panels: Sequence[Panel],
-    metric: Callable[[Panel], str],
-    draw: Callable[[Axes, Panel, Sequence[Bar]], None],
+def _by_block(
+    title: str, shown: Sequence[Entry], draw: Callable[[Axes, Sequence[Entry], Panel], None]
 ) -> bytes:
-    """Draw a panel for each split and metric, the arms from the top down in their order and colour."""
-    try:
-        import matplotlib as mpl
-    except ImportError as error:
-        raise MissingExtra("matplotlib", "plots") from error
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
+    """Draw a row of panels for each block, the arms from the top down in their order."""
+    rows = {block.label: list(found) for block, found in groupby(shown, key=lambda entry: entry.block)}
+    height = 1 + 0.45 * max(map(len, rows.values()))
 
-    arms = list(dict.fromkeys(entry.arm for entry in shown))
-    splits = list(dict.fromkeys(entry.split for entry in shown))
-    telling = [panel for panel in panels if panel.tells(shown)]
-    size = 3.7 * len(telling), (1 + 0.45 * len(arms)) * len(splits) + 0.6
-    figure, axes = plt.subplots(len(splits), len(telling), figsize=size, squeeze=False)
-    for row, split in zip(axes, splits, strict=True):
-        for axis, panel in zip(row, telling, strict=True):
-            bars = [
-                (entry.arm, COLOURS[arms.index(entry.arm) % len(COLOURS)], entry.lines[metric(panel)])
-                for entry in shown
-                if entry.split == split and metric(panel) in entry.lines
-            ]
-            if bars:
-                draw(axis, panel, bars)
-                axis.set_title(f"{split}, n = {bars[0][2].n} an arm")
-            axis.invert_yaxis()
-            axis.locator_params(axis="x", nbins=4)
-            axis.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(title)
-    figure.tight_layout()
-    drawn = BytesIO()
-    figure.savefig(drawn, format="png", dpi=120)
-    plt.close(figure)
-    return drawn.getvalue()
+    def downwards(axis: Axes, row: Sequence[Entry], panel: Panel) -> None:
+        draw(axis, row, panel)
+        axis.invert_yaxis()
+        axis.locator_params(axis="x", nbins=4)
+
+    return grid(title, rows, telling(PANELS, shown), downwards, height=height)
 
 
-def _reach(lines: Sequence[Line], scale: float) -> list[list[float]]:
-    """How far intervals reach below and above their means."""
-    return [
-        [(line.mean - line.low) * scale for line in lines],
-        [(line.high - line.mean) * scale for line in lines],
-    ]
+def _bars(axis: Axes, row: Sequence[Entry], metric: str) -> Mapping[str, Line]:
+    """What to draw of each arm; over it is said of how many episodes it is."""
+    found = {entry.arm: entry.lines[metric] for entry in row if metric in entry.lines}
+    axis.set_title("".join(f"n = {n} an arm" for n in {line.n for line in list(found.values())[:1]}))
+    return found

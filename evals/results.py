@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evals.arms import BASELINE
+from pydantic import ValidationError
+
+from evals.arms import BASELINE, ArmRecord
 from evals.folder import EPISODES, MANIFEST, Folder
 from evals.manifest import POOLED
 from evals.prices import Price, price_of
@@ -24,8 +26,8 @@ class Results:
 
     rows: tuple[Row, ...]
 
-    arms: Mapping[str, str | None]
-    """The names of the arms in their order, and the recipe of the memory that each was shown."""
+    arms: tuple[ArmRecord, ...]
+    """In their order."""
 
     @property
     def price(self) -> Price | None:
@@ -40,10 +42,17 @@ class Results:
         planned = sum(manifest["episodes_per_arm"] for manifest in self.manifests)
         return int(len(self.arms) * planned - len(self.rows))
 
+    @property
+    def changes(self) -> tuple[int, ...]:
+        """Before which groups all places were rearranged."""
+        groups, eras = (self.manifests[0].get(name, 1) for name in ("groups", "eras"))
+        return tuple(groups * era for era in range(1, eras))
+
     def stated(self, name: str) -> str:
         """What the manifests say under a name, each value once; empty if they say nothing."""
         stated = [manifest[name] for manifest in self.manifests if manifest.get(name) is not None]
-        return " and ".join(dict.fromkeys(str(value) for value in stated))
+        values = [value for each in stated for value in (each if isinstance(each, list) else [each])]
+        return " and ".join(dict.fromkeys(map(str, values)))
 
 
 def read_results(folders: Sequence[Path]) -> Results:
@@ -64,7 +73,7 @@ def read_results(folders: Sequence[Path]) -> Results:
             )
         for row in results.rows:
             if row.key in rows:
-                raise InputError(f"{path} holds an episode that {rows[row.key]} holds too: {row.key}")
+                raise InputError(f"{path} holds an episode that {rows[row.key]} holds too: {tuple(row.key)}")
             rows[row.key] = path
     return Results(
         manifests=tuple(manifest for results in found for manifest in results.manifests),
@@ -81,24 +90,45 @@ def _one(path: Path) -> Results:
     rows, _ = read(path / EPISODES, Row)
     if not rows:
         raise InputError(f"{path} holds no episode yet")
-    # older manifests name no arms, and have one seed
-    arms = manifest.get("arms") or dict.fromkeys(sorted({row.arm for row in rows}, key=_baseline_first))
-    allowed: dict[str, Any] = {
-        "arm": arms,
-        "split": manifest["splits"],
-        "seed": range(manifest["seed"], manifest["seed"] + manifest.get("seeds", 1)),
-    }
+    arms = _arms(manifest, rows)
+    named = {_named(arm.name, arm.model, arm.source) for arm in arms}
+    # older manifests have one seed
+    seeds = range(manifest["seed"], manifest["seed"] + manifest.get("seeds", 1))
     for row in rows:
-        for field, known in allowed.items():
-            if (value := getattr(row, field)) not in known:
+        said = _named(row.arm, row.model, row.source)
+        for field, value, known in (
+            ("arm", said, named),
+            ("split", row.split, manifest["splits"]),
+            ("seed", row.seed, seeds),
+        ):
+            if value not in known:
                 raise InputError(
                     f"{path / EPISODES} holds an episode of the {field} {value!r}, which is not in its {MANIFEST}"
                 )
     return Results((manifest,), tuple(rows), arms)
 
 
-def _baseline_first(arm: str) -> tuple[bool, str]:
-    return arm != BASELINE, arm
+def _arms(manifest: Mapping[str, Any], rows: Iterable[Row]) -> tuple[ArmRecord, ...]:
+    """The arms that a manifest describes; older ones do not, and the rows have to tell.
+
+    Raises:
+        InputError: if what it has for arms are none.
+    """
+    described = manifest.get("arms")
+    if not isinstance(described, list):
+        found = {(row.arm != BASELINE, row.arm, row.model, row.source) for row in rows}
+        return tuple(
+            ArmRecord(name=name, model=model, source=source) for _, name, model, source in sorted(found)
+        )
+    try:
+        return tuple(ArmRecord.model_validate(arm) for arm in described)
+    except ValidationError as error:
+        raise InputError(f"the manifest's arms are none: {error}") from error
+
+
+def _named(arm: str, model: str, source: str) -> str:
+    """An arm in words."""
+    return " ".join(filter(None, (arm, model and f"of {model}", source and f"from {source}")))
 
 
 def _differences(one: Mapping[str, Any], other: Mapping[str, Any], at: str = "") -> Iterator[str]:

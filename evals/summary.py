@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from evals.arms import BASELINE
+from evals.arms import BASELINE, ArmRecord
+from evals.blocks import Block, blocks
 from evals.metrics import Estimate, bootstrap
 from evals.prices import Price
 from evals.rows import Row
@@ -34,7 +35,10 @@ class Line(NamedTuple):
     """One row of a summary."""
 
     arm: str
+
     split: str
+    """`ALL` of a group."""
+
     metric: str
     """One of `MEASURES`; `<measure>_over_none`, its mean paired difference to the arm without memory; `steps_solved`;
     or the share of pairs won or lost."""
@@ -46,6 +50,16 @@ class Line(NamedTuple):
 
     p: float | None = None
     """Of a difference, that luck alone makes it as large; corrected for the number of arms."""
+
+    model: str = ""
+    source: str = ""
+    group: int | None = None
+    """With the split: the block."""
+
+    @property
+    def block(self) -> Block:
+        """What it is of, and within which the arms are compared."""
+        return Block(self.split, self.model, self.source, self.group)
 
     @property
     def estimate(self) -> Estimate:
@@ -63,43 +77,45 @@ def over_none(measure: str) -> str:
     return f"{measure}_over_none"
 
 
-def summarise(rows: Sequence[Row], arms: Iterable[str], price: Price | None = None) -> list[Line]:
-    """Estimate every metric of every split and arm, with 95 % intervals; with a price, also what episodes cost.
+def summarise(rows: Sequence[Row], arms: Sequence[ArmRecord], price: Price | None = None) -> list[Line]:
+    """Estimate every metric of every block and arm, with 95 % intervals; with a price, also what episodes cost.
 
     Episodes that have no partner without memory are left out of the differences.
     """
     measures = dict(MEASURES)
     if price is not None:
         measures["usd"] = lambda row: price.of(row.tokens_in, row.tokens_out)
-    by_arm: dict[tuple[str, str], list[Row]] = {}
-    for row in sorted(rows, key=lambda row: row.key):
-        by_arm.setdefault((row.split, row.arm), []).append(row)
+    ordered = sorted(rows, key=lambda row: row.key)
     lines = []
-    for split in dict.fromkeys(row.split for row in rows):
-        base = {(row.task, row.seed): row for row in by_arm.get((split, BASELINE), [])}
-        for arm in arms:
-            mine = by_arm.get((split, arm), [])
-            lines += _alone(split, arm, mine, measures)
+    for block in blocks(rows, arms):
+        by_arm: dict[str, list[Row]] = {}
+        for row in filter(block.holds, ordered):
+            by_arm.setdefault(row.arm, []).append(row)
+        base = {(row.task, row.seed): row for row in by_arm.get(BASELINE, [])}
+        for arm in dict.fromkeys(arm.name for arm in arms):
+            mine = by_arm.get(arm, [])
+            lines += _alone(block, arm, mine, measures)
             if arm != BASELINE:
                 pairs = [(row, base[row.task, row.seed]) for row in mine if (row.task, row.seed) in base]
-                lines += _compared(split, arm, pairs, measures)
+                lines += _compared(block, arm, pairs, measures)
     return _corrected(lines)
 
 
-def _alone(split: str, arm: str, rows: Sequence[Row], measures: Mapping[str, Measure]) -> list[Line]:
+def _alone(block: Block, arm: str, rows: Sequence[Row], measures: Mapping[str, Measure]) -> list[Line]:
     """What an arm did."""
+    tasks = [row.task for row in rows]
     lines = [
-        Line(arm, split, metric, *bootstrap([measure(row) for row in rows], [row.task for row in rows]))
+        _line(block, arm, metric, bootstrap([measure(row) for row in rows], tasks))
         for metric, measure in measures.items()
         if rows
     ]
     if solved := [row for row in rows if row.success]:
         steps = bootstrap([row.steps for row in solved], [row.task for row in solved])
-        lines.append(Line(arm, split, "steps_solved", *steps))
+        lines.append(_line(block, arm, "steps_solved", steps))
     return lines
 
 
-def _compared(split: str, arm: str, pairs: Sequence[Pair], measures: Mapping[str, Measure]) -> list[Line]:
+def _compared(block: Block, arm: str, pairs: Sequence[Pair], measures: Mapping[str, Measure]) -> list[Line]:
     """What an arm did beside no memory; the ps are not corrected yet."""
     if not pairs:
         return []
@@ -107,20 +123,24 @@ def _compared(split: str, arm: str, pairs: Sequence[Pair], measures: Mapping[str
     lines = []
     for metric, measure in measures.items():
         gains = [measure(row) - measure(base) for row, base in pairs]
-        lines.append(Line(arm, split, over_none(metric), *bootstrap(gains, tasks), sign_flip(gains, tasks)))
+        lines.append(_line(block, arm, over_none(metric), bootstrap(gains, tasks), sign_flip(gains, tasks)))
         if metric in CONTESTED:
             won, lost = [gain > 0 for gain in gains], [gain < 0 for gain in gains]
-            lines.append(Line(arm, split, f"{metric}_won", *bootstrap(won, tasks)))
-            lines.append(Line(arm, split, f"{metric}_lost", *bootstrap(lost, tasks)))
+            lines.append(_line(block, arm, f"{metric}_won", bootstrap(won, tasks)))
+            lines.append(_line(block, arm, f"{metric}_lost", bootstrap(lost, tasks)))
     return lines
 
 
+def _line(block: Block, arm: str, metric: str, found: Estimate, p: float | None = None) -> Line:
+    return Line(arm, metric=metric, p=p, **found._asdict(), **block._asdict())
+
+
 def _corrected(lines: Sequence[Line]) -> list[Line]:
-    """Correct the ps of each split and metric for the number of arms."""
-    families: dict[tuple[str, str], dict[int, float]] = {}
+    """Correct the ps of each block and metric for the number of arms."""
+    families: dict[tuple[Block, str], dict[int, float]] = {}
     for place, line in enumerate(lines):
         if line.p is not None:
-            families.setdefault((line.split, line.metric), {})[place] = line.p
+            families.setdefault((line.block, line.metric), {})[place] = line.p
     corrected = list(lines)
     for family in families.values():
         for place, p in zip(family, holm(list(family.values())), strict=True):

@@ -1,10 +1,11 @@
-"""From a summary to a table: a line for each split and arm, and the columns that tell something."""
+"""From a summary to a table: a line for each block and arm, and the columns that tell something."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, TypeVar
 
+from evals.blocks import Block
 from evals.summary import Line
 
 MONEY = ",.4f"
@@ -26,7 +27,7 @@ class Table(NamedTuple):
 class Entry(NamedTuple):
     """What a line of a table is about."""
 
-    split: str
+    block: Block
     arm: str
 
     lines: Mapping[str, Line]
@@ -47,16 +48,28 @@ class Column(NamedTuple):
 
 
 def entries(lines: Iterable[Line]) -> list[Entry]:
-    """Group the lines of a summary by split and arm, in their order."""
-    found: dict[tuple[str, str], dict[str, Line]] = {}
+    """Group the lines of a summary by block and arm, in their order."""
+    found: dict[tuple[Block, str], dict[str, Line]] = {}
     for line in lines:
-        found.setdefault((line.split, line.arm), {})[line.metric] = line
-    return [Entry(split, arm, by_metric) for (split, arm), by_metric in found.items()]
+        found.setdefault((line.block, line.arm), {})[line.metric] = line
+    return [Entry(block, arm, by_metric) for (block, arm), by_metric in found.items()]
 
 
-def telling(columns: Iterable[Column], shown: Sequence[Entry]) -> list[Column]:
-    """Those of the columns that tell something."""
-    return [column for column in columns if column.tells(shown)]
+class Telling(Protocol):
+    """What may be left out where it tells nothing."""
+
+    @property
+    def tells(self) -> Tells:
+        """Whether it does."""
+        ...
+
+
+T = TypeVar("T", bound=Telling)
+
+
+def telling(parts: Iterable[T], shown: Sequence[Entry]) -> list[T]:
+    """Those of some columns, or of other parts, that tell something."""
+    return [part for part in parts if part.tells(shown)]
 
 
 def fill(columns: Sequence[Column], shown: Iterable[Entry]) -> Table:

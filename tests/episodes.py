@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from evals.arms import ArmRecord
+from evals.folder import Built
 from evals.rows import Row
 from evals.summary import Line
 from tasks.base import Split
@@ -14,10 +16,18 @@ from tasks.base import Split
 MANIFEST: dict[str, Any] = {
     **{"study": "retrieve", "env_name": "gridworld-1", "agent": "replay", "model": None},
     **{"k": 1, "train": 16, "seed": 0, "splits": ["dev", "test"], "commit": "abc1234"},
-    "arms": {"none": None, "query": "trajectory"},
+    "arms": [{"name": "none"}, {"name": "query", "recipe": "trajectory"}],
 }
 
-ARMS = tuple(MANIFEST["arms"])
+NAMES = ("none", "query")
+
+
+def named(*names: str) -> tuple[ArmRecord, ...]:
+    """Arms of which nothing but the name is known."""
+    return tuple(ArmRecord(name=name) for name in names)
+
+
+ARMS = named(*NAMES)
 
 
 def row(
@@ -29,6 +39,7 @@ def row(
     split: Split = "test",
     seed: int = 0,
     tokens: int = 0,
+    **where: Any,
 ) -> Row:
     """Make an episode; twice as many tokens come out as go in."""
     return Row(
@@ -43,6 +54,7 @@ def row(
         tokens_in=tokens,
         tokens_out=2 * tokens,
         shown=(),
+        **where,
     )
 
 
@@ -55,6 +67,20 @@ def line(lines: Iterable[Line], arm: str, metric: str, split: str = "test") -> L
     """Find a line of a summary."""
     (found,) = (line for line in lines if (line.arm, line.metric, line.split) == (arm, metric, split))
     return found
+
+
+def built(procedures: int, set_aside: int, sent: int, got: int, **more: Any) -> dict[str, Any]:
+    """What a manifest notes of a memory."""
+    made = Built(
+        digest="",
+        procedures=procedures,
+        set_aside=set_aside,
+        set_aside_tasks=(),
+        setup_tokens_in=sent,
+        setup_tokens_out=got,
+        **more,
+    )
+    return made.model_dump(mode="json")
 
 
 def folder(path: Path, rows: Iterable[Row], **changes: object) -> Path:

@@ -6,25 +6,19 @@ from typing import Any
 
 import pytest
 
+from evals.arms import ArmRecord
 from evals.costs import costs, paid_back, payback, set_ups
 from evals.prices import Price, price_of
 from evals.rows import Row
 from evals.summary import Line, summarise
 from evals.table import Table, entries
 from memp.errors import InputError
-from tests.episodes import row
+from tests.episodes import built, row
 
 PRICE = Price(per_million_in=2.0, per_million_out=10.0)
 
 
-def built(procedures: int, set_aside: int, sent: int, got: int) -> dict[str, int]:
-    return {
-        **{"procedures": procedures, "set_aside": set_aside},
-        **{"setup_tokens_in": sent, "setup_tokens_out": got},
-    }
-
-
-def manifest(**memories: dict[str, int]) -> dict[str, Any]:
+def manifest(**memories: dict[str, Any]) -> dict[str, Any]:
     """One where each memory is that of universe 0."""
     return {"memories": {f"universe-0/{name}": found for name, found in memories.items()}}
 
@@ -87,7 +81,11 @@ def test_building_is_paid_back_when_tasks_have_saved_what_it_took(cost: float, m
     assert paid_back(cost, more, "tokens", ",.0f") == said
 
 
-ARMS = {"none": None, "script": "script", "random": "trajectory"}
+ARMS = (
+    ArmRecord(name="none"),
+    ArmRecord(name="script", recipe="script"),
+    ArmRecord(name="random", recipe="trajectory"),
+)
 
 
 def episodes(**tokens: int) -> list[Row]:

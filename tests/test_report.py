@@ -19,7 +19,7 @@ from evals.report import report, write
 from evals.results import Results, read_results
 from evals.rows import Row
 from evals.studies.retrieve import Retrieve
-from tests.episodes import ARMS, MANIFEST, arm_rows, folder, row
+from tests.episodes import ARMS, MANIFEST, NAMES, arm_rows, built, folder, row
 from tests.studies import change_manifest, copied, manifest_in, ran, run
 
 CHECKOUT = Path(__file__).parent.parent
@@ -42,9 +42,9 @@ def written(out: Path, rows: Sequence[Row], **changes: object) -> str:
     return (out / "table.md").read_text()
 
 
-def table(rows: Sequence[Row], arms: Sequence[str] = ARMS) -> dict[str, dict[str, str]]:
+def table(rows: Sequence[Row]) -> dict[str, dict[str, str]]:
     """The cells of one split by arm and column."""
-    head, body = report(Results((MANIFEST,), tuple(rows), dict.fromkeys(arms))).table
+    head, body = report(Results((MANIFEST,), tuple(rows), ARMS)).table
     return {line[1]: dict(zip(head, line, strict=True)) for line in body}
 
 
@@ -54,7 +54,8 @@ def table(rows: Sequence[Row], arms: Sequence[str] = ARMS) -> dict[str, dict[str
 def test_a_summary_has_the_documented_fields(tmp_path: Path) -> None:
     written(tmp_path, WON)
     for found in json.loads((tmp_path / "summary.json").read_text()):
-        assert list(found) == ["arm", "split", "metric", "mean", "low", "high", "n", "p"]
+        documented = ["arm", "split", "metric", "mean", "low", "high", "n", "p", "model", "source", "group"]
+        assert list(found) == documented
         assert (found["p"] is not None) == found["metric"].endswith("_over_none")
 
 
@@ -64,7 +65,7 @@ def test_a_summary_has_the_documented_fields(tmp_path: Path) -> None:
 def test_the_table_has_every_arm_and_split_in_order(tmp_path: Path) -> None:
     text = written(tmp_path, [*WON, *DEV])
     found = [line.split(" | ")[:2] for line in text.splitlines() if line.startswith(("| test", "| dev"))]
-    assert found == [["| test", "none"], ["| test", "query"], ["| dev", "none"], ["| dev", "query"]]
+    assert found == [["| dev", "none"], ["| dev", "query"], ["| test", "none"], ["| test", "query"]]
 
 
 def test_the_table_says_what_ran(tmp_path: Path) -> None:
@@ -74,13 +75,13 @@ def test_the_table_says_what_ran(tmp_path: Path) -> None:
 
 def test_the_table_is_markdown_with_as_many_cells_in_every_row(tmp_path: Path) -> None:
     lines = [line for line in written(tmp_path, WON).splitlines() if line.startswith("|")]
-    assert len(lines) == 2 + len(ARMS)
+    assert len(lines) == 2 + len(NAMES)
     assert len({line.count("|") for line in lines}) == 1
 
 
 def test_what_would_end_a_cell_of_markdown_is_escaped(tmp_path: Path) -> None:
     rows = [*arm_rows("none", [0.0]), *arm_rows("a|b", [1.0])]
-    assert r"| test | a\|b | 1 |" in written(tmp_path, rows, arms={"none": None, "a|b": None})
+    assert r"| test | a\|b | 1 |" in written(tmp_path, rows, arms=[{"name": "none"}, {"name": "a|b"}])
 
 
 def test_a_win_is_printed_with_its_sign_and_without_ns() -> None:
@@ -150,19 +151,18 @@ def test_an_arm_without_a_baseline_yet_has_no_difference() -> None:
 def test_every_column_is_explained(tmp_path: Path) -> None:
     text = written(tmp_path, WON)
     head = next(line for line in text.splitlines() if line.startswith("| split"))
-    assert re.findall(r"^- \*(.+)\*: ", text, re.MULTILINE) == head.strip("| ").split(" | ")[1:]
+    assert re.findall(r"^- \*(.+)\*: ", text, re.MULTILINE) == head.strip("| ").split(" | ")
 
 
 def test_the_table_says_what_the_memories_hold_and_cost(tmp_path: Path) -> None:
-    built = {"procedures": 64, "set_aside": 0, "setup_tokens_in": 30_000, "setup_tokens_out": 1_204}
-    rows = [row(arm, task, 0.0, tokens=9 - 3 * (arm == "query")) for arm in ARMS for task in "ab"]
-    text = written(tmp_path, rows, memories={"universe-0/trajectory": built})
+    rows = [row(arm, task, 0.0, tokens=9 - 3 * (arm == "query")) for arm in NAMES for task in "ab"]
+    text = written(tmp_path, rows, memories={"universe-0/trajectory": built(64, 0, 30_000, 1_204)})
     assert "- trajectory: 64 procedures, 0 set aside, 31,204 tokens to build\n" in text
     assert "| test | query | 31,204 | -9 [-9, -9] ns | after 3,468 tasks [3,468, 3,468] |" in text
 
 
 def test_a_stated_price_adds_money(tmp_path: Path) -> None:
-    rows = [row(arm, "a", 0.0, tokens=1000) for arm in ARMS]
+    rows = [row(arm, "a", 0.0, tokens=1000) for arm in NAMES]
     text = written(tmp_path, rows, price={"in": 2, "out": 10, "as_of": "2026-11-01"})
     assert "price USD 2 in and 10 out for a million tokens (as of 2026-11-01)" in text.splitlines()[0]
     assert " | USD |" in text
@@ -191,7 +191,7 @@ def test_the_plots_are_png(tmp_path: Path, name: str) -> None:
 
 def test_rewards_that_no_float_holds_exactly_can_be_plotted(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="matplotlib is not installed (extra `plots`)")
-    rows = [row(arm, str(task), 1 / 3, seed=seed) for arm in ARMS for task in range(7) for seed in range(3)]
+    rows = [row(arm, str(task), 1 / 3, seed=seed) for arm in NAMES for task in range(7) for seed in range(3)]
     written(
         tmp_path, rows, seeds=3
     )  # matplotlib refuses an interval that ends below its mean, be it by 1e-17
@@ -280,7 +280,7 @@ def test_the_page_holds_the_figures_of_the_table(study: Path) -> None:
     ]
     assert len(cells) > 8 * 5
     assert [cell for cell in page.cells if cell in cells] == cells
-    assert page.text.count("split dev") == page.text.count("split test") == 1
+    assert page.text.count("Split dev") == page.text.count("Split test") == 1
 
 
 def test_the_page_needs_nothing_beside_it(study: Path) -> None:
@@ -318,7 +318,7 @@ def test_the_page_folds_away_the_whole_manifest(study: Path) -> None:
 def test_what_stands_in_the_page_is_escaped(tmp_path: Path) -> None:
     odd = "<script>alert(1)</script>"
     rows = [*arm_rows("none", [0.0]), *arm_rows(odd, [1.0])]
-    written(tmp_path, rows, arms={"none": None, odd: None}, model='"><img src=x>')
+    written(tmp_path, rows, arms=[{"name": "none"}, {"name": odd}], model='"><img src=x>')
     page = Page(tmp_path / "report.html")
     assert "script" not in page.tags
     assert odd in page.cells

@@ -8,7 +8,7 @@ from evals.metrics import bootstrap
 from evals.prices import Price
 from evals.significance import holm, sign_flip
 from evals.summary import MEASURES, over_none, summarise
-from tests.episodes import ARMS, arm_rows, line, row
+from tests.episodes import ARMS, NAMES, arm_rows, line, named, row
 
 WON = arm_rows("none", [0.0, 0.25, 0.5, 0.0, 1.0]) + arm_rows("query", [1.0, 1.0, 1.0, 0.75, 1.0])
 
@@ -50,7 +50,7 @@ def test_the_order_of_the_rows_changes_nothing() -> None:
 
 
 def test_an_arm_without_rows_is_left_out() -> None:
-    assert {found.arm for found in summarise(WON, (*ARMS, "avefact"))} == set(ARMS)
+    assert {found.arm for found in summarise(WON, named(*NAMES, "avefact"))} == set(NAMES)
 
 
 def test_steps_are_told_of_the_solved_episodes_alone_too() -> None:
@@ -91,7 +91,7 @@ def test_the_difference_to_no_memory_is_paired_by_task() -> None:
 
 
 def test_the_difference_is_paired_by_seed_too() -> None:
-    rows = [row(arm, "t", seed / 4 + (arm == "query") / 4, seed=seed) for arm in ARMS for seed in range(3)]
+    rows = [row(arm, "t", seed / 4 + (arm == "query") / 4, seed=seed) for arm in NAMES for seed in range(3)]
     assert line(summarise(rows, ARMS), "query", "reward_over_none").mean == 0.25
 
 
@@ -135,7 +135,7 @@ def test_differences_to_no_memory_have_a_p_and_nothing_else_has() -> None:
 def test_the_p_is_that_of_flipping_the_gains_of_whole_tasks() -> None:
     rows = [
         row(arm, task, float(arm == "query" and task != "a"), seed=seed)
-        for arm in ARMS
+        for arm in NAMES
         for task in "abcdefg"
         for seed in range(2)
     ]
@@ -145,19 +145,19 @@ def test_the_p_is_that_of_flipping_the_gains_of_whole_tasks() -> None:
 
 
 def test_the_ps_of_a_split_and_metric_are_corrected_for_the_number_of_arms() -> None:
-    arms = ("none", "random", "query", "avefact")
+    names = ("none", "random", "query", "avefact")
     none = arm_rows("none", [0.0] * 8)
     rows = [*none, *arm_rows("random", [1.0] * 5 + [0.0] * 3), *arm_rows("query", [1.0] * 8)]
     rows += arm_rows("avefact", [1.0] * 6 + [0.0] * 2)
-    lines = summarise(rows, arms)
+    lines = summarise(rows, named(*names))
     raw = [2 * 0.5**count for count in (5, 8, 6)]
-    assert [line(lines, arm, "success_over_none").p for arm in arms[1:]] == holm(raw)
+    assert [line(lines, arm, "success_over_none").p for arm in names[1:]] == holm(raw)
 
 
 def test_what_is_significant_alone_may_not_be_among_several_arms() -> None:
     rows = arm_rows("none", [0.0] * 6) + arm_rows("query", [1.0] * 6)
     assert line(summarise(rows, ARMS), "query", "success_over_none").significant
-    arms = (*ARMS, "random", "avefact")
+    arms = named(*NAMES, "random", "avefact")
     rows += [*arm_rows("random", [0.0] * 6), *arm_rows("avefact", [0.0] * 6)]
     assert not line(summarise(rows, arms), "query", "success_over_none").significant
 

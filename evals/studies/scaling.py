@@ -15,6 +15,9 @@ from memp.retrieve import Key, known_key
 WHOLE = "whole"
 """The memory of all training tasks."""
 
+SHOWN, HELD = "procedures shown", "training tasks in memory"
+"""What the arms differ in, as the axes of a plot say it."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Scaling(Settings):
@@ -45,16 +48,27 @@ def plan(settings: Scaling, open_chat: OpenChat = chat_model) -> Plan:
     acting = agent(settings.agent, chat, settings.fallback)
     build = "proceduralization" if chat else "trajectory"
     held = sorted({count for count in settings.held if count < settings.train})
-    recipes = [Recipe(f"n={count}", build, chat, settings.key, take=count) for count in held]
-    whole = Recipe(WHOLE, build, chat, settings.key)
+    parts = [Recipe(f"n={count}", build, chat, settings.key, take=count) for count in held]
+
+    whole = (HELD, settings.train)
+    drawn = Arm("random", acting, Recall(WHOLE, "random", settings.k), amounts=((SHOWN, settings.k), whole))
+
+    def showing(k: int) -> Arm:
+        amounts = ((SHOWN, k), whole) if k == settings.k else ((SHOWN, k),)
+        return Arm(f"k={k}", acting, Recall(WHOLE, settings.key, k), amounts=amounts)
+
+    def holding(count: int) -> Arm:
+        recall = Recall(f"n={count}", settings.key, settings.k)
+        return Arm(f"n={count}", acting, recall, amounts=((HELD, count),))
+
     return Plan(
         settings,
-        recipes=(*recipes, whole),
+        recipes=(*parts, Recipe(WHOLE, build, chat, settings.key)),
         arms=(
             baseline(acting),
-            Arm("random", acting, Recall(WHOLE, "random", settings.k)),
-            *(Arm(f"k={k}", acting, Recall(WHOLE, settings.key, k)) for k in sorted(set(settings.shown))),
-            *(Arm(recipe.name, acting, Recall(recipe.name, settings.key, settings.k)) for recipe in recipes),
+            drawn,
+            *map(showing, sorted(set(settings.shown))),
+            *map(holding, held),
         ),
         embedder=embedder(settings.embedder),
         chat=chat,

@@ -61,7 +61,13 @@ def plan(settings: Transfer, open_chat: OpenChat = chat_model) -> Plan:
     return Plan(
         settings,
         recipes=tuple(
-            Recipe(_memory(source, builder), "proceduralization", chats[builder], lived_by=source)
+            Recipe(
+                _memory(source, builder),
+                "proceduralization",
+                chats[builder],
+                lived_by=source,
+                built_by=builder,
+            )
             for source in names
             for builder in names
         ),

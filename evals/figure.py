@@ -1,0 +1,98 @@
+"""What all plots share: a row of panels for each of several things, drawn as PNG."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from io import BytesIO
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+from evals.columns import GRADED, some
+from evals.summary import Line
+from evals.table import Entry, Tells
+from memp.errors import MissingExtra
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Okabe and Ito's colours, told apart also by colour-blind readers
+COLOURS = ("#999999", "#E69F00", "#0072B2", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
+
+T = TypeVar("T")
+
+
+class Panel(NamedTuple):
+    """One column of a plot; left out where it tells nothing."""
+
+    measure: str
+    label: str
+    scale: float = 1
+    tells: Tells = bool
+
+
+PANELS = (
+    Panel("success", "success %", 100),
+    Panel("reward", "score (0-100)", 100, GRADED),
+    Panel("steps", "steps"),
+    Panel("tokens", "tokens", tells=some("tokens")),
+)
+
+
+def grid(
+    title: str,
+    rows: Mapping[str, T],
+    panels: Sequence[Panel],
+    draw: Callable[[Axes, T, Panel], None],
+    *,
+    height: float,
+    legend: bool = False,
+) -> bytes:
+    """Draw a row of panels for each thing.
+
+    Args:
+        title: Of the whole.
+        rows: What to draw in each row, by what is said above it.
+        panels: From left to right.
+        draw: Draws one panel.
+        height: Of a row, in inches.
+        legend: Whether to name once, below, what the first panel names.
+
+    Raises:
+        MissingExtra: if matplotlib is not installed.
+    """
+    try:
+        import matplotlib as mpl
+    except ImportError as error:
+        raise MissingExtra("matplotlib", "plots") from error
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    size = 3.7 * len(panels), (height + 0.3) * len(rows) + 0.6
+    figure = plt.figure(figsize=size, layout="constrained")
+    parts = figure.subfigures(len(rows), 1, squeeze=False)[:, 0]
+    for part, (label, row) in zip(parts, rows.items(), strict=True):
+        part.suptitle(label, fontsize="medium", fontweight="bold")
+        for axis, panel in zip(part.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+            draw(axis, row, panel)
+            axis.spines[["top", "right"]].set_visible(False)
+    if legend:
+        handles, names = figure.axes[0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside lower center", ncols=min(len(names), 6), frameon=False)
+    figure.suptitle(title)
+    drawn = BytesIO()
+    figure.savefig(drawn, format="png", dpi=120)
+    plt.close(figure)
+    return drawn.getvalue()
+
+
+def colours(shown: Sequence[Entry]) -> dict[str, str]:
+    """Give each arm its colour, the same wherever it is drawn."""
+    arms = dict.fromkeys(entry.arm for entry in shown)
+    return {arm: COLOURS[place % len(COLOURS)] for place, arm in enumerate(arms)}
+
+
+def reach(lines: Collection[Line], scale: float) -> list[list[float]]:
+    """How far intervals reach below and above their means."""
+    return [
+        [(line.mean - line.low) * scale for line in lines],
+        [(line.high - line.mean) * scale for line in lines],
+    ]
