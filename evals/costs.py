@@ -106,7 +106,7 @@ def costs(made: Mapping[str, SetUp], price: Price | None) -> list[str]:
 
 def _held(made: SetUp) -> str:
     where = f" in {made.memories} memories" if made.memories > 1 else ""
-    when = f" after {made.updates} updates" if made.updates else ""
+    when = f" after {made.updates} update{'s' * (made.updates > 1)}" if made.updates else ""
     return f"{made.procedures:,} procedures{where}{when}, {made.set_aside:,} set aside"
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 RESAMPLES = 10_000
 
@@ -39,8 +40,16 @@ def bootstrap(values: ArrayLike, clusters: Sequence[str], *, seed: int = 0) -> E
     origin = data[0]  # differences to it are exactly 0 for constant data, so that their interval has no width
     sums = np.bincount(member, weights=data - origin)
     sizes = np.bincount(member)
-    drawn = np.random.default_rng(seed).integers(len(names), size=(RESAMPLES, len(names)))
-    means = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
+    drawn = _drawn(len(names), seed)
+    means = (drawn @ sums) / (drawn @ sizes)
     low, high = origin + np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     mean = origin + (data - origin).mean()
     return Estimate(float(mean), float(min(low, mean)), float(max(high, mean)), len(data))
+
+
+@lru_cache(maxsize=2)
+def _drawn(count: int, seed: int) -> NDArray[np.float64]:
+    """How often each of `count` clusters is in each resample, shape (RESAMPLES, count); most metrics share it."""
+    drawn = np.random.default_rng(seed).integers(count, size=(RESAMPLES, count))
+    places = drawn + count * np.arange(RESAMPLES)[:, None]
+    return np.bincount(places.ravel(), minlength=RESAMPLES * count).reshape(RESAMPLES, count).astype(float)

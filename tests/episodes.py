@@ -63,9 +63,10 @@ def arm_rows(arm: str, rewards: Iterable[float], *, split: Split = "test") -> li
     return [row(arm, f"{split}/{number}", reward, split=split) for number, reward in enumerate(rewards)]
 
 
-def line(lines: Iterable[Line], arm: str, metric: str, split: str = "test") -> Line:
+def line(lines: Iterable[Line], arm: str, metric: str, split: str = "test", **where: object) -> Line:
     """Find a line of a summary."""
-    (found,) = (line for line in lines if (line.arm, line.metric, line.split) == (arm, metric, split))
+    wanted = {"arm": arm, "metric": metric, "split": split, **where}
+    (found,) = (line for line in lines if wanted.items() <= line._asdict().items())
     return found
 
 

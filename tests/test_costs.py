@@ -50,6 +50,44 @@ def test_what_building_cost_is_said_where_the_price_is_known() -> None:
     assert said.endswith(", 1,100,000 tokens to build (USD 3.0000)")
 
 
+def learned(arm: str, *tokens: int) -> dict[str, Any]:
+    """The memories of an arm that learned between groups, each larger than the one before."""
+    return {
+        f"{arm}-{group}": built(8 + group, group, sent, 0, learner=arm)
+        for group, sent in enumerate(tokens, 1)
+    }
+
+
+def test_the_memories_of_an_arm_that_learned_are_told_of_once_as_they_came_out_at_last() -> None:
+    made = manifest(start=built(8, 0, 500, 0), **learned("vanilla", 100, 200, 50), **learned("validation", 7))
+    assert costs(set_ups([made]), None) == [
+        "start: 8 procedures, 0 set aside, 500 tokens to build",
+        "vanilla: 11 procedures after 3 updates, 3 set aside, 350 tokens to learn",
+        "validation: 9 procedures after 1 update, 1 set aside, 7 tokens to learn",
+    ]
+
+
+def test_the_memories_that_learned_in_several_worlds_are_summed_as_they_came_out_in_each() -> None:
+    made = [manifest(**learned("vanilla", 100, 200)), manifest(**learned("vanilla", 10, 20))]
+    assert costs(set_ups(made), None) == [
+        "vanilla: 20 procedures in 2 memories after 4 updates, 4 set aside, 330 tokens to learn"
+    ]
+
+
+def practised(lived_by: str, built_by: str) -> dict[str, Any]:
+    """A memory of what one model lived through, distilled by another."""
+    return built(
+        4, 0, 300, 30, built_by=built_by, lived_by=lived_by, practice_tokens_in=7_000, practice_tokens_out=70
+    )
+
+
+def test_practice_is_told_apart_from_building_with_the_models_of_both() -> None:
+    found = set_ups([manifest(**{"weak-by-strong": practised("weak", "strong")})])
+    (said,) = costs(found, None)
+    assert said.endswith(", 330 tokens to build by strong from 7,070 tokens of practice by weak")
+    assert costs(found, PRICE) == [f"{said} (USD 0.0156)"]
+
+
 def test_a_study_without_memories_says_nothing_of_them() -> None:
     assert costs(set_ups([{}]), None) == []
 
@@ -136,6 +174,37 @@ def test_an_agent_without_a_model_never_pays_back_what_scripts_took() -> None:
     found = paid(episodes(none=0, script=0), manifest(script=built(8, 0, 3000, 300)))
     assert found is not None
     assert found.body[0][-1] == "never: each task takes as much"
+
+
+def test_an_arm_that_learns_pays_back_what_it_began_with_and_all_its_updates() -> None:
+    arms = (ArmRecord(name="none"), *(ArmRecord(name=name, recipe="start") for name in ("fixed", "vanilla")))
+    made = set_ups([manifest(start=built(8, 0, 3000, 0), **learned("vanilla", 200, 100))])
+    rows = episodes(none=100, fixed=90, vanilla=90)
+    found = payback(entries(summarise(rows, arms)), arms, made, None)
+    assert found is not None
+    assert [line[2] for line in found.body] == ["3,000", "3,300"]
+    assert found.body[1][-1] == "after 110 tasks [110, 110]"
+
+
+def test_what_a_model_received_is_paid_by_its_source() -> None:
+    recipes = {"own": "weak-by-weak", "inherit": "strong-by-strong", "rebuild": "strong-by-weak"}
+    arms = (
+        ArmRecord(name="none", model="weak"),
+        *(
+            ArmRecord(name=name, model="weak", source="" if name == "own" else "strong", recipe=recipe)
+            for name, recipe in recipes.items()
+        ),
+    )
+    made = {recipe: practised(*recipe.split("-by-")) for recipe in recipes.values()}
+    rows = [row(arm.name, "a", 0.0, tokens=9, model="weak", source=arm.source) for arm in arms]
+    found = payback(entries(summarise(rows, arms)), arms, set_ups([manifest(**made)]), None)
+    assert found is not None
+    assert found.head[:6] == ["split", "model", "source", "arm", "tokens to build", "tokens of its own"]
+    assert [line[3:6] for line in found.body] == [
+        ["own", "7,400", "7,400"],
+        ["inherit", "7,400", "0"],
+        ["rebuild", "7,400", "330"],
+    ]
 
 
 def test_an_arm_without_a_baseline_yet_is_left_out() -> None:

@@ -113,6 +113,7 @@ def test_folders_of_other_seeds_are_pooled(universes: list[Path]) -> None:
     assert found.stated("seed") == "0 and 1"
     assert found.stated("study") == "retrieve"
     assert found.stated("fallback") == ""
+    assert found.stated("splits") == "test"
     assert (found.arms, found.missing) == (read_results(universes[:1]).arms, 0)
 
 

@@ -109,9 +109,10 @@ def test_only_experts_may_take_longer_than_the_step_budget() -> None:
 def test_the_arms_of_a_study_differ_in_one_thing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
     found = build.plan(Build.of("gridworld", model="openai:test", agent="random", seeds=1))
-    recalls = [arm.recall for arm in found.arms if arm.recall is not None]
+    drawn, *recalls = [arm.recall for arm in found.arms if arm.recall is not None]
     assert [recall.recipe for recall in recalls] == [recipe.name for recipe in found.recipes]
     assert len({(recall.key, recall.k) for recall in recalls}) == 1
+    assert drawn == replace(recalls[-1], key="random")
 
     found = retrieve.plan(SMALL)
     recalls = [arm.recall for arm in found.arms if arm.recall is not None]
