@@ -11,6 +11,7 @@ from evals.arms import ArmRecord
 from evals.folder import Built
 from evals.rows import Row
 from evals.summary import Line
+from evals.table import Table
 from tasks.base import Split
 
 MANIFEST: dict[str, Any] = {
@@ -82,6 +83,11 @@ def built(procedures: int, set_aside: int, sent: int, got: int, **more: Any) -> 
         **more,
     )
     return made.model_dump(mode="json")
+
+
+def cells(table: Table) -> list[dict[str, str]]:
+    """The cells of each line by column."""
+    return [dict(zip(table.head, line, strict=True)) for line in table.body]
 
 
 def folder(path: Path, rows: Iterable[Row], **changes: object) -> Path:

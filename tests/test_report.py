@@ -19,7 +19,7 @@ from evals.report import report, write
 from evals.results import Results, read_results
 from evals.rows import Row
 from evals.studies.retrieve import Retrieve
-from tests.episodes import ARMS, MANIFEST, NAMES, arm_rows, built, folder, row
+from tests.episodes import ARMS, MANIFEST, NAMES, arm_rows, built, cells, folder, row
 from tests.studies import change_manifest, copied, manifest_in, ran, run
 
 CHECKOUT = Path(__file__).parent.parent
@@ -44,8 +44,7 @@ def written(out: Path, rows: Sequence[Row], **changes: object) -> str:
 
 def table(rows: Sequence[Row]) -> dict[str, dict[str, str]]:
     """The cells of one split by arm and column."""
-    head, body = report(Results((MANIFEST,), tuple(rows), ARMS)).table
-    return {line[1]: dict(zip(head, line, strict=True)) for line in body}
+    return {line["arm"]: line for line in cells(report(Results((MANIFEST,), tuple(rows), ARMS)).table)}
 
 
 # --- summary.json ---

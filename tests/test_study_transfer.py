@@ -8,13 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from evals.report import report
+from evals.results import read_results
 from evals.rows import Lines, Row
 from evals.studies.transfer import Transfer, plan
 from memp import ProceduralMemory
 from memp.errors import InputError
 from tasks.gridworld import GridWorld
+from tests.episodes import cells
 from tests.openai_server import Messages, Request
-from tests.studies import DISTIL, answer, by_key, manifest_in, rows_in, run, serving
+from tests.studies import DISTIL, answer, by_key, copied, manifest_in, rows_in, run, serving
 
 WEAK, STRONG = "openai:weak", "openai:strong"
 
@@ -125,6 +128,63 @@ def test_a_study_that_was_cut_off_goes_on_to_the_same_rows(whole: Whole, tmp_pat
             (out / name).write_text("".join(lines[:left]))
         run(out, SMALL)
     assert by_key(rows_in(out)) == by_key(whole.rows)
+
+
+def test_the_report_compares_what_each_model_does_with_the_memories_of_each_source(whole: Whole) -> None:
+    lines = cells(report(read_results([whole.out])).table)
+    arms = ("none", "own", "random", "inherit", "rebuild")
+    assert [(line["model"], line["source"], line["arm"]) for line in lines] == [
+        (*pair, arm) for pair in ((WEAK, STRONG), (STRONG, WEAK)) for arm in arms
+    ]
+    assert {line["episodes"] for line in lines} == {str(SMALL.episodes)}
+
+
+def test_the_page_has_a_table_for_each_model_and_source(whole: Whole) -> None:
+    page = (whole.out / "report.html").read_text()
+    for model, source in ((WEAK, STRONG), (STRONG, WEAK)):
+        assert f"<caption>Split test, {model}, given memories of {source}</caption>" in page
+
+
+def test_the_report_says_what_a_model_paid_of_the_memory_it_has(whole: Whole) -> None:
+    found = report(read_results([whole.out]))
+    assert found.payback is not None
+    paid = {
+        line["arm"]: (line["tokens to build"], line["tokens of its own"])
+        for line in cells(found.payback)
+        if line["model"] == WEAK
+    }
+    notes = manifest_in(whole.out)["memories"]
+    built, lived = (
+        {name: note[f"{what}_tokens_in"] + note[f"{what}_tokens_out"] for name, note in notes.items()}
+        for what in ("setup", "practice")
+    )
+    own, strong, rebuilt = (
+        f"{WORLD}/{name}" for name in ("weak-by-weak", "strong-by-strong", "strong-by-weak")
+    )
+    assert paid == {
+        "own": (f"{lived[own] + built[own]:,}", f"{lived[own] + built[own]:,}"),
+        "random": (f"{lived[strong] + built[strong]:,}", "0"),
+        "inherit": (f"{lived[strong] + built[strong]:,}", "0"),
+        "rebuild": (f"{lived[rebuilt] + built[rebuilt]:,}", f"{built[rebuilt]:,}"),
+    }
+
+
+def test_episodes_that_were_not_run_are_counted_over_all_models(whole: Whole, tmp_path: Path) -> None:
+    out = copied(whole.out, tmp_path / "out", "manifest.json", "episodes.jsonl")
+    assert read_results([out]).missing == 0
+    lines = (out / "episodes.jsonl").read_text().splitlines(keepends=True)
+    (out / "episodes.jsonl").write_text("".join(lines[:-5]))
+    assert read_results([out]).missing == 5
+
+
+def test_an_episode_of_a_pair_that_there_is_not_is_refused(whole: Whole, tmp_path: Path) -> None:
+    out = copied(whole.out, tmp_path / "out", "manifest.json")
+    odd = whole.rows[0].model_copy(update={"arm": "inherit", "model": WEAK, "source": WEAK})
+    (out / "episodes.jsonl").write_text(odd.model_dump_json() + "\n")
+    with pytest.raises(
+        InputError, match="of the arm 'inherit of openai:weak from openai:weak', which is not"
+    ):
+        read_results([out])
 
 
 @pytest.mark.parametrize("models", [(), (WEAK,), (WEAK, WEAK), ("openai:a/b", "openai:a b")])

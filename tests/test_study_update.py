@@ -11,12 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from evals.report import report
+from evals.results import read_results
 from evals.rows import Row
 from evals.studies.update import Update, plan
 from evals.worlds import worlds
 from memp import ProceduralMemory
 from memp.errors import InputError
-from tests.studies import by_key, manifest_in, rows_in, run
+from tests.episodes import cells
+from tests.studies import by_key, copied, manifest_in, rows_in, run
 
 SMALL = Update(
     env="gridworld",
@@ -121,6 +124,52 @@ def test_what_an_arm_lived_through_is_kept(out: Path) -> None:
 def test_the_manifest_notes_every_memory_that_learned(out: Path) -> None:
     learned = {f"{WORLD}/{arm}-{group}" for arm in LEARNERS for group in (1, 2, 3)}
     assert set(manifest_in(out)["memories"]) == {f"{WORLD}/start", *learned}
+
+
+def test_the_report_tells_of_every_group_and_arm_and_where_places_were_rearranged(out: Path) -> None:
+    found = report(read_results([out])).by_group
+    assert found is not None
+    groups = ("0", "1", "2 (rearranged)", "3")
+    lines = cells(found)
+    assert [(line["group"], line["arm"]) for line in lines] == [
+        (group, arm) for group in groups for arm in ARMS
+    ]
+    for line in lines:
+        met = of(rows_in(out), line["arm"], int(line["group"][0]))
+        assert line["episodes"] == str(len(met)) == "4"
+        assert line["steps"].startswith(f"{sum(row.steps for row in met) / 4:.1f} [")
+        assert (line["steps over none"] == "-") == (line["arm"] == "none")
+
+
+def test_the_report_tells_of_the_whole_stream_first(out: Path) -> None:
+    found = cells(report(read_results([out])).table)
+    assert [(line["split"], line["arm"], line["episodes"]) for line in found] == [
+        ("dev", arm, "16") for arm in ARMS
+    ]
+    said = (out / "table.md").read_text()
+    assert said.index("| split | arm |") < said.index("| group | arm |")
+    assert "groups 2, eras 2" in said.splitlines()[0]
+    assert "Group by group" in (out / "report.html").read_text()
+
+
+def test_the_report_tells_of_what_each_arm_learned_once(out: Path) -> None:
+    costs = report(read_results([out])).costs
+    assert [line.partition(":")[0] for line in costs] == ["start", *LEARNERS]
+    assert all(" after 3 updates, " in line for line in costs[1:])
+
+
+def test_episodes_that_a_stream_has_not_run_are_counted(out: Path, tmp_path: Path) -> None:
+    again = copied(out, tmp_path / "out", "manifest.json", "episodes.jsonl")
+    assert read_results([again]).missing == 0
+    lines = (again / "episodes.jsonl").read_text().splitlines(keepends=True)
+    (again / "episodes.jsonl").write_text("".join(lines[:-7]))
+    assert read_results([again]).missing == 7
+
+
+def test_groups_are_plotted_one_after_the_other(out: Path) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed (extra `plots`)")
+    assert (out / "groups.png").read_bytes().startswith(b"\x89PNG")
+    assert not (out / "amounts.png").exists()
 
 
 @pytest.mark.parametrize("lines", [3, 21, 45])
