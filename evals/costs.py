@@ -60,14 +60,9 @@ class SetUp:
 
     def paid_by(self, model: str) -> Tokens:
         """What of it one model took; the name is empty where there is but one."""
-        return sum(
-            (
-                tokens
-                for tokens, payer in ((self.building, self.built_by), (self.practice, self.lived_by))
-                if payer == model
-            ),
-            Tokens(),
-        )
+        building = self.building if self.built_by == model else Tokens()
+        practice = self.practice if self.lived_by == model else Tokens()
+        return building + practice
 
 
 def set_ups(manifests: Iterable[Mapping[str, Any]]) -> dict[str, SetUp]:

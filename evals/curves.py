@@ -19,7 +19,7 @@ HEIGHT = 3.0
 """Of a row of panels, in inches."""
 
 APART = 0.08
-"""What lies between the points of two arms in one group, so that their intervals can be told apart."""
+"""What lies between points at the same place, so that their intervals can be told apart."""
 
 
 def plot_groups(title: str, shown: Sequence[Entry], changes: Collection[int]) -> bytes:
@@ -91,9 +91,10 @@ def plot_amounts(title: str, shown: Sequence[Entry], arms: Sequence[ArmRecord]) 
             line = entry.lines[panel.measure]
             axis.axhspan(line.low * panel.scale, line.high * panel.scale, color=COLOURS[0], alpha=0.25)
             axis.axhline(line.mean * panel.scale, color=COLOURS[0], label=entry.arm)
-        for (key, curve), colour in zip(row.curves.items(), COLOURS[1:], strict=False):
-            lines = {amount: entry.lines[panel.measure] for amount, entry in curve.items()}
-            _line(axis, lines, panel, key, colour)
+        for place, (key, curve) in enumerate(row.curves.items()):
+            aside = 1 + APART * place
+            lines = {amount * aside: entry.lines[panel.measure] for amount, entry in curve.items()}
+            _line(axis, lines, panel, key, COLOURS[1 + place])
         ticks = sorted({amount for curve in row.curves.values() for amount in curve})
         axis.set_xscale("log", base=2)
         axis.set_xticks(ticks, [f"{amount:g}" for amount in ticks], minor=False)

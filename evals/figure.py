@@ -54,7 +54,7 @@ def grid(
         panels: From left to right.
         draw: Draws one panel.
         height: Of a row, in inches.
-        legend: Whether to name once, below, what the first panel names.
+        legend: Whether to name below, once, what panels name.
 
     Raises:
         MissingExtra: if matplotlib is not installed.
@@ -75,8 +75,12 @@ def grid(
             draw(axis, row, panel)
             axis.spines[["top", "right"]].set_visible(False)
     if legend:
-        handles, names = figure.axes[0].get_legend_handles_labels()
-        figure.legend(handles, names, loc="outside lower center", ncols=min(len(names), 6), frameon=False)
+        named = {
+            name: handle
+            for axis in figure.axes
+            for handle, name in zip(*axis.get_legend_handles_labels(), strict=True)
+        }
+        figure.legend(named.values(), named, loc="outside lower center", ncols=7, frameon=False)
     figure.suptitle(title)
     drawn = BytesIO()
     figure.savefig(drawn, format="png", dpi=120)

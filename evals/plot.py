@@ -76,5 +76,6 @@ def _by_block(
 def _bars(axis: Axes, row: Sequence[Entry], metric: str) -> Mapping[str, Line]:
     """What to draw of each arm; over it is said of how many episodes it is."""
     found = {entry.arm: entry.lines[metric] for entry in row if metric in entry.lines}
-    axis.set_title("".join(f"n = {n} an arm" for n in {line.n for line in list(found.values())[:1]}))
+    if found:
+        axis.set_title(f"n = {next(iter(found.values())).n} an arm")
     return found

@@ -37,7 +37,7 @@ NOTE = (
 PAYBACK_NOTE = (
     "Building a memory is paid back when the tasks done with it have taken as much less than without it as building"
     " took, counted in what chat models read and wrote; the interval is that of the difference. To build it is all"
-    " that it took: to practise, to distil, and every update; of its own is what of that the acting model did itself."
+    " that it took: practice, distilling and every update; of its own, where models differ: what the acting one took."
 )
 
 
