@@ -85,16 +85,18 @@ def plot_amounts(title: str, shown: Sequence[Entry], arms: Sequence[ArmRecord]) 
     Raises:
         MissingExtra: if matplotlib is not installed.
     """
+    # baselines stand first among the arms: it is they that step aside
+    keys = list(dict.fromkeys(arm.key or "" for arm in reversed(arms)))
 
     def draw(axis: Axes, row: Growing, panel: Panel) -> None:
         for entry in row.bands:
             line = entry.lines[panel.measure]
             axis.axhspan(line.low * panel.scale, line.high * panel.scale, color=COLOURS[0], alpha=0.25)
             axis.axhline(line.mean * panel.scale, color=COLOURS[0], label=entry.arm)
-        for place, (key, curve) in enumerate(row.curves.items()):
-            aside = 1 + APART * place
+        for key, curve in row.curves.items():
+            aside = 1 + APART * keys.index(key)
             lines = {amount * aside: entry.lines[panel.measure] for amount, entry in curve.items()}
-            _line(axis, lines, panel, key, COLOURS[1 + place])
+            _line(axis, lines, panel, key, COLOURS[1 + keys.index(key)])
         ticks = sorted({amount for curve in row.curves.values() for amount in curve})
         axis.set_xscale("log", base=2)
         axis.set_xticks(ticks, [f"{amount:g}" for amount in ticks], minor=False)

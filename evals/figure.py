@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from io import BytesIO
+from textwrap import fill
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from evals.columns import GRADED, some
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's colours, told apart also by colour-blind readers
 COLOURS = ("#999999", "#E69F00", "#0072B2", "#009E73", "#CC79A7", "#D55E00", "#56B4E9")
+
+LETTERS = 9
+"""How many of them fit into an inch of a title."""
 
 T = TypeVar("T")
 
@@ -70,7 +74,7 @@ def grid(
     figure = plt.figure(figsize=size, layout="constrained")
     parts = figure.subfigures(len(rows), 1, squeeze=False)[:, 0]
     for part, (label, row) in zip(parts, rows.items(), strict=True):
-        part.suptitle(label, fontsize="medium", fontweight="bold")
+        part.suptitle(fill(label, int(size[0] * LETTERS)), fontsize="medium", fontweight="bold")
         for axis, panel in zip(part.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
             draw(axis, row, panel)
             axis.spines[["top", "right"]].set_visible(False)
@@ -81,7 +85,7 @@ def grid(
             for handle, name in zip(*axis.get_legend_handles_labels(), strict=True)
         }
         figure.legend(named.values(), named, loc="outside lower center", ncols=7, frameon=False)
-    figure.suptitle(title)
+    figure.suptitle(fill(title, int(size[0] * LETTERS)))
     drawn = BytesIO()
     figure.savefig(drawn, format="png", dpi=120)
     plt.close(figure)
