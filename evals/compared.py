@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from itertools import zip_longest
 
 from evals.arms import BASELINE
@@ -82,9 +81,7 @@ def _steps(without: Side, with_: Side) -> str:
     rows = ["| | without memory | with memory |", "|---|---|---|"]
     begun = [_cell(side[1].start) for side in (without, with_)]
     rows.append(f"| 0 | {begun[0]} | {begun[1]} |")
-    pairs: Sequence[tuple[str, str]] = list(
-        zip_longest(*(_done(side[1]) for side in (without, with_)), fillvalue="")
-    )
+    pairs = zip_longest(_done(without[1]), _done(with_[1]), fillvalue="")
     rows += [f"| {number} | {one} | {other} |" for number, (one, other) in enumerate(pairs, 1)]
     return "\n".join(rows)
 

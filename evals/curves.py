@@ -86,7 +86,7 @@ def plot_amounts(title: str, shown: Sequence[Entry], arms: Sequence[ArmRecord]) 
         MissingExtra: if matplotlib is not installed.
     """
     # baselines stand first among the arms: it is they that step aside
-    keys = list(dict.fromkeys(arm.key or "" for arm in reversed(arms)))
+    keys = list(dict.fromkeys(str(arm.key) for arm in reversed(arms) if arm.amounts))
 
     def draw(axis: Axes, row: Growing, panel: Panel) -> None:
         for entry in row.bands:
@@ -117,7 +117,7 @@ def _growing(shown: Sequence[Entry], arms: Sequence[ArmRecord]) -> dict[str, Gro
             curves: dict[str, dict[float, Entry]] = {}
             for entry, arm in sorted(of, key=lambda pair: pair[1].amounts.get(amount, 0)):
                 if amount in arm.amounts:
-                    curves.setdefault(arm.key or "", {})[arm.amounts[amount]] = entry
+                    curves.setdefault(str(arm.key), {})[arm.amounts[amount]] = entry
             rows[f"{block.label}: {amount}"] = Growing(amount, curves, bands)
     return rows
 

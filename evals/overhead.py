@@ -70,7 +70,7 @@ def _bare(plan: Plan, folder: Folder) -> None:
     """Run the episodes of a study whose memories are built, and keep nothing."""
     for world in plan.worlds:
         with ExitStack() as stack:
-            env = stack.enter_context(closing(world.open_env()))
+            env = stack.enter_context(closing(world.groups[0].open_env()))
             memories = {
                 arm.name: stack.enter_context(
                     ProceduralMemory.open(folder.memory(world.name, arm.recall.recipe), key=arm.recall.key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Self
 
@@ -49,7 +50,7 @@ GRIDWORLD_STEPS = 30
 SMALL, BASE = "local:memp-small", "local:memp-base"
 """The bundled models."""
 
-SCALES = {
+SCALES: Mapping[str, Mapping[str, Scale]] = {
     "retrieve": {"gridworld": Scale(), "scienceworld": Scale()},
     "build": {
         # all 32 tasks of a split, and all 64 training tasks, of each of four universes

@@ -68,7 +68,7 @@ def worlds(settings: Settings, *, groups: int = 1, eras: int = 1) -> tuple[World
     if eras > 1 and settings.env != "gridworld":
         raise InputError(f"only the environment 'gridworld' can change half-way, not {settings.env!r}")
     if settings.env == "gridworld":
-        named = {f"universe-{seed}": (seed,) for seed in settings.all_seeds}
+        named: dict[str, tuple[int, ...]] = {f"universe-{seed}": (seed,) for seed in settings.all_seeds}
     elif groups > 1:
         named = {f"{settings.env}-{seed}": (seed,) for seed in settings.all_seeds}
     else:

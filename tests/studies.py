@@ -55,7 +55,7 @@ def serving(reply: Reply = answer) -> Iterator[OpenAIServer]:
 
 def plan(settings: Settings) -> Plan:
     """Make the plan of whichever study the settings are of."""
-    made: Plan = PLANS[settings.study](settings)  # type: ignore[operator]
+    made: Plan = PLANS[settings.study](settings)
     return made
 
 

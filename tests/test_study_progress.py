@@ -63,7 +63,7 @@ def test_nothing_told_draws_nothing() -> None:
 
 def test_a_tally_adds_up_what_there_was_and_what_comes() -> None:
     told: list[tuple[str, int, int, SoFar | None]] = []
-    tally = Tally([row(0, 1.0)], 4, lambda *at: told.append(at))
+    tally = Tally("episodes", [row(0, 1.0)], 4, lambda *at: told.append(at))
     tally.tell()
     tally.add(row(1, 0.5))
     assert told == [("episodes", 1, 4, SoFar(1.0, 1.0, 11)), ("episodes", 2, 4, SoFar(0.75, 0.5, 22))]
@@ -71,14 +71,14 @@ def test_a_tally_adds_up_what_there_was_and_what_comes() -> None:
 
 def test_a_tally_of_nothing_is_zero() -> None:
     told: list[SoFar | None] = []
-    Tally([], 4, lambda *at: told.append(at[3])).tell()
+    Tally("episodes", [], 4, lambda *at: told.append(at[3])).tell()
     assert told == [SoFar(0, 0, 0)]
 
 
 def test_threads_tell_of_one_episode_after_the_other() -> None:
     threads = 8
     told: list[int] = []
-    tally = Tally([], 400, lambda *at: told.append(at[1]))
+    tally = Tally("episodes", [], 400, lambda *at: told.append(at[1]))
     start = threading.Barrier(threads)
 
     def work(_: int) -> None:

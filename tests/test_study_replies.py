@@ -315,12 +315,14 @@ def test_a_cache_and_none_cannot_both_be_had() -> None:
         Models(Spending(), cache=Path("r.db"), no_cache=True)
 
 
+def saying(text: str) -> Callable[[Messages], str]:
+    """Say the same whatever is asked for."""
+    return lambda _: text
+
+
 def test_the_same_name_at_another_server_is_another_model(tmp_path: Path) -> None:
     for text in ("one", "two"):
-        with (
-            serving(lambda _, text=text: text),
-            closing(Models(Spending(), cache=tmp_path / "r.db")) as models,
-        ):  # type: ignore[misc]
+        with serving(saying(text)), closing(Models(Spending(), cache=tmp_path / "r.db")) as models:
             chat = models.open("openai:test")
             assert chat is not None
             assert chat.reply(HELLO).text == text

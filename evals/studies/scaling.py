@@ -10,6 +10,7 @@ from evals.settings import Settings
 from evals.worlds import worlds
 from memp.chat import chat_model
 from memp.embedding import embedder
+from memp.procedure import Granularity
 from memp.retrieve import Key, known_key
 
 WHOLE = "whole"
@@ -46,7 +47,7 @@ def plan(settings: Scaling, open_chat: OpenChat = chat_model) -> Plan:
     known_key(settings.key)
     chat = open_chat(settings.model)
     acting = agent(settings.agent, chat, settings.fallback)
-    build = "proceduralization" if chat else "trajectory"
+    build: Granularity = "proceduralization" if chat else "trajectory"
     held = sorted({count for count in settings.held if count < settings.train})
     parts = [Recipe(f"n={count}", build, chat, settings.key, take=count) for count in held]
 
