@@ -155,7 +155,7 @@ def test_a_row_holds_the_documented_fields(whole: Path) -> None:
         "shown",
     }
     for line in (whole / "episodes.jsonl").read_text().splitlines():
-        assert json.loads(line).keys() == fields | {"kind"}
+        assert json.loads(line).keys() == fields | {"kind", "model", "source", "group"}
 
 
 def test_shown_procedures_are_those_of_the_memory(whole: Path) -> None:

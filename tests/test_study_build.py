@@ -432,7 +432,7 @@ def test_training_on_what_is_tested_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_folder_of_another_way_of_finding_is_refused(whole: Whole) -> None:
-    with serving(), pytest.raises(InputError, match="it differs in key; give another --out"):
+    with serving(), pytest.raises(InputError, match="it differs in key, arms; give another --out"):
         run(whole.out, replace(SMALL, key="avefact"))
 
 
@@ -474,7 +474,7 @@ def test_the_command_runs_the_study_and_prints_its_table_and_costs(tmp_path: Pat
     assert result.exit_code == 0, result.output
     assert re.findall(r"^ test +(\w+) +4 ", result.stdout, re.MULTILINE) == list(ARMS)
     assert "\nscript: 4 procedures, 0 set aside, " in result.stdout
-    assert re.findall(r"^ test +(\w+) .+ never: each task takes ", result.stdout, re.MULTILINE) == list(BUILT)
+    assert re.findall(r"^ test +(\w+) .+ never: each task takes ", result.stdout, re.MULTILINE) == list(ARMS[1:])
     assert all(stage in result.stdout for stage in ("experts", "memory", "episodes"))
     assert manifest_in(tmp_path)["k"] == 2  # of the grid world
 

@@ -24,7 +24,7 @@ CHECKOUT = Path(__file__).parent.parent
 OPTIONS = ["--env", "gridworld", "--split", "test", "--episodes", "8", "--train", "8", "--max-steps", "4"]
 OPTIONS += ["--seeds", "1", "--concurrency", "3"]
 
-ROWS = 8 * 4
+ROWS = 8 * 5
 
 
 def command(out: Path, *more: str) -> list[str]:
