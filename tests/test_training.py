@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from evals.training import answers
-from evals.training.batches import encode, example
+from evals.training.batches import KNOWN_NAME_WEIGHT, encode, example
 from evals.training.demonstrations import Turn, demonstration
 from evals.training.experience import Knowledge, live
 from evals.training.teacher import lesson
@@ -102,7 +102,7 @@ def test_answers_count_in_full_up_to_where_they_slip() -> None:
     slipped = 0
     for turns in lessons():
         one = example(turns)
-        counted = [number for number, weight in zip(one.taught, one.weights, strict=True) if weight == 1]
+        counted = [number for number, weight in zip(one.taught, one.weights, strict=True) if weight >= 1]
         wanted: list[int] = []
         for turn in turns:
             if turn.role != "assistant":
@@ -115,6 +115,20 @@ def test_answers_count_in_full_up_to_where_they_slip() -> None:
             wanted += taught[: right + 1]
         assert counted == wanted
     assert slipped > 20
+
+
+def test_a_name_counts_where_it_is_read_again_and_nothing_can_be_learned_from_its_first_place() -> None:
+    names = {number for words in NAMES.values() for number in ids(words)}
+    found = 0
+    for turns in lessons():
+        one, known = example(turns), set[int]()
+        for number, weight in zip(one.taught, one.weights, strict=True):
+            if number in names and weight < 1:
+                assert weight == (KNOWN_NAME_WEIGHT if number in known else 0)
+                found += number in known
+            if number in names:
+                known.add(number)
+    assert found > 20
 
 
 def test_words_outside_the_vocabulary_are_passed_over() -> None:

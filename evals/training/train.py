@@ -107,8 +107,10 @@ def train(
             loss = _loss(model, batch, device)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for each in (*optimizers, *schedules):
-            each.step()
+        for optimizer in optimizers:
+            optimizer.step()
+        for schedule in schedules:
+            schedule.step()
         model.zero_grad()
         losses.append(loss.item())
         tokens += int((batch.weights > 0).sum())
@@ -169,7 +171,7 @@ def accuracy(model: Any, batches: Sequence[Batch]) -> float:
     right = asked = 0
     with torch.inference_mode(), _half(device):
         for batch in batches:
-            answers = batch.weights == 1
+            answers = batch.weights >= 1
             found = model(input_ids=batch.read.to(device), use_cache=False).logits.argmax(-1).cpu()
             right += int((found == batch.taught)[answers].sum())
             asked += int(answers.sum())
@@ -201,7 +203,7 @@ class _Names:
         self._random = torch.Generator().manual_seed(seed)
         self._embedding: torch.Tensor = model.model.embed_tokens.weight
         self._rows = [torch.tensor(ids(words)) for words in NAMES.values()]
-        self._size = model.config.initializer_range
+        self._size = 2 * model.config.initializer_range
         width = model.config.hidden_size
         self._kinds = [torch.randn(width, generator=self._random) for _ in self._rows]
 
