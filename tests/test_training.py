@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
 from random import Random
@@ -17,6 +18,7 @@ from evals.training.experience import Knowledge, live
 from evals.training.teacher import lesson
 from evals.training.words import END, NAMES, WORDS, ids, tokenizer
 from evals.training.worlds import FIRST_UNIVERSE, draw_place, draw_rule, draw_style, draw_task, rearranged
+from memp.errors import InputError
 from memp.prompts import act, distil, facts
 from tasks.gridworld import GridWorld
 from tasks.gridworld.solver import solve
@@ -235,3 +237,29 @@ def test_a_trained_model_is_a_standard_checkpoint(tmp_path: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(tmp_path)
     assert model.dtype == torch.float16
     assert AutoTokenizer.from_pretrained(tmp_path).chat_template
+
+
+def test_a_training_that_was_broken_off_goes_on_to_the_same_model(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    from safetensors.torch import load_file
+
+    from evals.training.train import UNFINISHED, Point, Recipe, train
+
+    class Broken(Exception):
+        pass
+
+    def break_off(step: int, _: list[Point]) -> None:
+        if step == 3:
+            raise Broken
+
+    recipe = Recipe(width=16, layers=1, heads=2, inner=32, steps=4, learning_rate=1e-3, batch_tokens=2_000)
+    whole = train(recipe, tmp_path / "whole", workers=0, every=2, tell=lambda *_: None)
+    with pytest.raises(Broken):
+        train(recipe, tmp_path / "broken", workers=0, every=2, tell=break_off)
+    with pytest.raises(InputError, match="of another recipe; delete it"):
+        train(replace(recipe, steps=5), tmp_path / "broken", workers=0, tell=lambda *_: None)
+    again = train(recipe, tmp_path / "broken", workers=0, every=2, tell=lambda *_: None)
+    assert [replace(point, seconds=0) for point in again] == [replace(point, seconds=0) for point in whole]
+    made, wanted = (load_file(tmp_path / name / "model.safetensors") for name in ("broken", "whole"))
+    assert all(torch.equal(made[name], weights) for name, weights in wanted.items())
+    assert not (tmp_path / "broken" / UNFINISHED).exists()
