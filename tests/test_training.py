@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
 from random import Random
@@ -11,12 +12,13 @@ from typing import Any
 import pytest
 
 from evals.training import answers
-from evals.training.batches import encode, example
+from evals.training.batches import KNOWN_NAME_WEIGHT, encode, example
 from evals.training.demonstrations import Turn, demonstration
 from evals.training.experience import Knowledge, live
 from evals.training.teacher import lesson
 from evals.training.words import END, NAMES, WORDS, ids, tokenizer
 from evals.training.worlds import FIRST_UNIVERSE, draw_place, draw_rule, draw_style, draw_task, rearranged
+from memp.errors import InputError
 from memp.prompts import act, distil, facts
 from tasks.gridworld import GridWorld
 from tasks.gridworld.solver import solve
@@ -102,7 +104,7 @@ def test_answers_count_in_full_up_to_where_they_slip() -> None:
     slipped = 0
     for turns in lessons():
         one = example(turns)
-        counted = [number for number, weight in zip(one.taught, one.weights, strict=True) if weight == 1]
+        counted = [number for number, weight in zip(one.taught, one.weights, strict=True) if weight >= 1]
         wanted: list[int] = []
         for turn in turns:
             if turn.role != "assistant":
@@ -115,6 +117,20 @@ def test_answers_count_in_full_up_to_where_they_slip() -> None:
             wanted += taught[: right + 1]
         assert counted == wanted
     assert slipped > 20
+
+
+def test_a_name_counts_where_it_is_read_again_and_nothing_can_be_learned_from_its_first_place() -> None:
+    names = {number for words in NAMES.values() for number in ids(words)}
+    found = 0
+    for turns in lessons():
+        one, known = example(turns), set[int]()
+        for number, weight in zip(one.taught, one.weights, strict=True):
+            if number in names and weight < 1:
+                assert weight == (KNOWN_NAME_WEIGHT if number in known else 0)
+                found += number in known
+            if number in names:
+                known.add(number)
+    assert found > 20
 
 
 def test_words_outside_the_vocabulary_are_passed_over() -> None:
@@ -221,3 +237,29 @@ def test_a_trained_model_is_a_standard_checkpoint(tmp_path: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(tmp_path)
     assert model.dtype == torch.float16
     assert AutoTokenizer.from_pretrained(tmp_path).chat_template
+
+
+def test_a_training_that_was_broken_off_goes_on_to_the_same_model(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    from safetensors.torch import load_file
+
+    from evals.training.train import UNFINISHED, Point, Recipe, train
+
+    class Broken(Exception):
+        pass
+
+    def break_off(step: int, _: list[Point]) -> None:
+        if step == 3:
+            raise Broken
+
+    recipe = Recipe(width=16, layers=1, heads=2, inner=32, steps=4, learning_rate=1e-3, batch_tokens=2_000)
+    whole = train(recipe, tmp_path / "whole", workers=0, every=2, tell=lambda *_: None)
+    with pytest.raises(Broken):
+        train(recipe, tmp_path / "broken", workers=0, every=2, tell=break_off)
+    with pytest.raises(InputError, match="of another recipe; delete it"):
+        train(replace(recipe, steps=5), tmp_path / "broken", workers=0, tell=lambda *_: None)
+    again = train(recipe, tmp_path / "broken", workers=0, every=2, tell=lambda *_: None)
+    assert [replace(point, seconds=0) for point in again] == [replace(point, seconds=0) for point in whole]
+    made, wanted = (load_file(tmp_path / name / "model.safetensors") for name in ("broken", "whole"))
+    assert all(torch.equal(made[name], weights) for name, weights in wanted.items())
+    assert not (tmp_path / "broken" / UNFINISHED).exists()

@@ -17,6 +17,7 @@ from rich.progress import (
 
 from evals.training.card import write_card
 from evals.training.train import RECIPES, Point, train
+from memp.errors import MempError
 
 
 @click.command()
@@ -32,7 +33,8 @@ from evals.training.train import RECIPES, Point, train
 def main(model: str, out: Path | None, steps: int | None, seed: int, workers: int) -> None:
     """Train MODEL from nothing.
 
-    The folder can be used at once, as local:FOLDER; `--out models/MODEL` replaces the bundled one.
+    The folder can be used at once, as local:FOLDER; `--out models/MODEL` replaces the bundled one. A training that
+    was broken off goes on where it was last written down, when it is given the same options.
     """
     recipe = replace(RECIPES[model], seed=seed, steps=steps or RECIPES[model].steps)
     columns = (
@@ -52,7 +54,10 @@ def main(model: str, out: Path | None, steps: int | None, seed: int, workers: in
                 bars.update(bar, loss=curve[-1].loss, right=curve[-1].held_out)
 
         folder = out or Path("runs") / model
-        train(recipe, folder, workers=workers, tell=tell)
+        try:
+            train(recipe, folder, workers=workers, tell=tell)
+        except MempError as error:
+            raise click.ClickException(str(error)) from error
         write_card(model, folder)
 
 

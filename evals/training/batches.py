@@ -10,7 +10,7 @@ from random import Random
 from typing import TYPE_CHECKING, NamedTuple
 
 from evals.training.demonstrations import Turn, demonstration
-from evals.training.words import END, PAD, ids, tokenizer
+from evals.training.words import END, NAMES, PAD, ids, tokenizer
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,11 +18,20 @@ if TYPE_CHECKING:
 TEXT_WEIGHT = 0.02
 """Weight of a token that is read and not answered: it helps to learn what texts are like."""
 
+KNOWN_NAME_WEIGHT = 0.3
+"""Weight of a name that is read again: as names have no vectors of their own, it can only be looked up and copied,
+which is what an answer that holds a name takes."""
+
+ANSWERED_NAME_WEIGHT = 3.0
+"""Weight of a name that is answered: there are few."""
+
 CHUNK = 768
 """Demonstrations drawn at once and sorted by length, so that a batch has little padding."""
 
 STRIDE = 32
 """Lengths are multiples of this: fewer different ones spare the allocator."""
+
+_NAMES = frozenset(number for words in NAMES.values() for number in ids(words))
 
 _SENTENCE = re.compile(r"(?<=\. )|(?=\n)")
 
@@ -49,22 +58,34 @@ def example(turns: Sequence[Turn]) -> Example:
     tokens: list[int] = []
     should: list[int] = []  # what should stand at each place; differs from `tokens` where the agent slipped
     weights: list[float] = []
+    known: set[int] = set()  # the names read so far
     for turn in turns:
         answers = turn.role == "assistant"
         content, end = encode(turn.content), ids([END] if answers else [])
         taught = encode(turn.taught) if answers else content
         tokens += [*ids([f"<|{turn.role}|>"]), *content, *end]
         should += [*ids([f"<|{turn.role}|>"]), *taught, *end]
-        weights += [0.0, *(_weights(content, taught) if answers else [TEXT_WEIGHT] * len(content))]
+        weights += [0.0, *(_answered(content, taught) if answers else _read(content, known))]
     assert len(should) == len(tokens), "a slip is as long as what is taught"
     return Example(tokens[:-1], should[1:], weights[1:])
 
 
-def _weights(given: list[int], taught: list[int]) -> list[float]:
+def _answered(given: list[int], taught: list[int]) -> list[float]:
     """The weights of an answer and its end: in full up to where it slipped, for what follows is no answer."""
     pairs = enumerate(zip(given, taught, strict=True), 1)
     right = next((place for place, (one, other) in pairs if one != other), len(given) + 1)
-    return [1.0] * right + [0.0] * (len(given) + 1 - right)
+    full = [ANSWERED_NAME_WEIGHT if token in _NAMES else 1.0 for token in taught] + [1.0]
+    return full[:right] + [0.0] * (len(full) - right)
+
+
+def _read(content: list[int], known: set[int]) -> list[float]:
+    """The weights of what is read; its names are known from then on."""
+    weights = []
+    for token in content:
+        weights.append(KNOWN_NAME_WEIGHT if token in known else 0.0 if token in _NAMES else TEXT_WEIGHT)
+        if token in _NAMES:
+            known.add(token)
+    return weights
 
 
 def encode(text: str) -> list[int]:

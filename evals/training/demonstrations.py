@@ -33,6 +33,9 @@ SHOWN = {0: 16, 1: 30, 2: 20, 3: 12, 4: 22}
 RELATIONS = {"place": 32, "style": 32, "other": 36}
 """Where a shown procedure comes from: the same place, another of the same style, or of another style."""
 
+NAMESAKE = 0.3
+"""How often a place of another style has the adjective of the place at hand: it says nothing."""
+
 SAME_KIND = 0.75
 """How often a shown procedure is of the kind of task at hand."""
 
@@ -150,7 +153,9 @@ def _guidance(random: Random, task: GridTask, rule: Rule) -> tuple[list[Match], 
         elif relation == "style":
             where = draw_place(random, place.style, told_rule, unlike=place.adjective)
         else:
-            where = draw_place(random, draw_style(random, unlike=place.style), draw_rule(random))
+            adjective = place.adjective if random.random() < NAMESAKE else ""
+            style = draw_style(random, unlike=place.style)
+            where = draw_place(random, style, draw_rule(random), adjective=adjective)
         kind = task.kind if random.random() < SAME_KIND else random.choice(KINDS)
         procedure, told = _procedure(random, draw_task(random, where, kind), granularity)
         matches.append(Match(procedure=procedure, score=0.0))

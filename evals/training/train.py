@@ -10,10 +10,11 @@ from contextlib import AbstractContextManager, nullcontext
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from evals.training.batches import Batch, Chunks
 from evals.training.words import END, NAMES, PAD, ids, save_tokenizer, vocabulary_size
+from memp.errors import InputError
 
 if TYPE_CHECKING:
     import torch
@@ -24,6 +25,9 @@ CONTEXT = 4096
 
 NOTES = "training.json"
 """The file beside a model that says how it came about."""
+
+UNFINISHED = "unfinished.pt"
+"""The file beside a model that is not yet trained to the end."""
 
 FIRST_HELD_OUT = 1_000_000
 """Chunks from this number on are never trained on."""
@@ -68,15 +72,24 @@ class Point:
     """Share of the answers' tokens that are the most likely ones, on held-out demonstrations."""
 
 
+class Place(NamedTuple):
+    """A batch among all that there are."""
+
+    chunk: int
+    number: int
+
+
 def train(
     recipe: Recipe,
     folder: Path,
     *,
     workers: int = 1,
-    every: int = 250,
+    every: int = 200,
     tell: Callable[[int, list[Point]], None],
 ) -> list[Point]:
     """Train a model from nothing and write it to a folder as a standard checkpoint.
+
+    A training that was broken off goes on where its curve ends.
 
     Args:
         recipe: What to train.
@@ -87,39 +100,111 @@ def train(
 
     Returns:
         The training curve.
-    """
-    import torch
-    from torch.optim.lr_scheduler import LambdaLR
 
-    torch.manual_seed(recipe.seed)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model: Any = new_model(recipe)
-    model.to(device)
-    names = _Names(model, recipe.seed)
-    optimizers = _optimizers(model, recipe)
-    schedules = [LambdaLR(optimizer, lambda step: _rate(step, recipe)) for optimizer in optimizers]
+    Raises:
+        InputError: if a training of another recipe was broken off in the folder.
+    """
+    training = Training(recipe)
+    unfinished = folder / UNFINISHED
+    if unfinished.exists():
+        training.restore(unfinished)
     held_out = Chunks(recipe.batch_tokens)[FIRST_HELD_OUT]
-    curve: list[Point] = []
-    began, losses, tokens = time.monotonic(), [], 0
-    for step, batch in zip(range(1, recipe.steps + 1), _batches(recipe, workers), strict=False):
-        names.draw()
-        with _half(device):
-            loss = _loss(model, batch, device)
+    for place, batch in _batches(recipe, workers, after=training.place):
+        if training.step == recipe.steps:
+            break
+        training.learn(batch, place)
+        if training.step % every == 0 or training.step == recipe.steps:
+            training.measure(held_out)
+            save(training.model, folder, recipe, training.curve)
+            training.keep(unfinished)
+        tell(training.step, training.curve)
+    unfinished.unlink(missing_ok=True)
+    return training.curve
+
+
+class Training:
+    """A model in training, with all that it takes to go on."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        """Begin with a model of random weights."""
+        import torch
+        from torch.optim.lr_scheduler import LambdaLR
+
+        torch.manual_seed(recipe.seed)
+        self._recipe = recipe
+        self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.model: Any = new_model(recipe).to(self._device)  # type: ignore[arg-type]
+        self._names = _Names(self.model, recipe.seed)
+        self._optimizers = _optimizers(self.model, recipe)
+        self._schedules = [LambdaLR(each, lambda step: _rate(step, recipe)) for each in self._optimizers]
+        self.curve: list[Point] = []
+        self.step = 0
+        self.place = Place(0, -1)
+        self._began = time.monotonic()
+        self._tokens = 0
+        self._losses: list[float] = []
+
+    def learn(self, batch: Batch, place: Place) -> None:
+        """Learn from a batch."""
+        import torch
+
+        self._names.draw()
+        with _half(self._device):
+            loss = _loss(self.model, batch, self._device)
         loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for each in (*optimizers, *schedules):
-            each.step()
-        model.zero_grad()
-        losses.append(loss.item())
-        tokens += int((batch.weights > 0).sum())
-        if step % every == 0 or step == recipe.steps:
-            names.settle()
-            right = accuracy(model, held_out)
-            curve.append(Point(step, tokens, time.monotonic() - began, sum(losses) / len(losses), right))
-            losses = []
-            save(model, folder, recipe, curve)
-        tell(step, curve)
-    return curve
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        for optimizer in self._optimizers:
+            optimizer.step()
+        for schedule in self._schedules:
+            schedule.step()
+        self.model.zero_grad()
+        self._losses.append(loss.item())
+        self._tokens += int((batch.weights > 0).sum())
+        self.step, self.place = self.step + 1, place
+
+    def measure(self, held_out: Sequence[Batch]) -> None:
+        """Add a point to the curve; the model then has the names that it keeps."""
+        self._names.settle()
+        loss = sum(self._losses) / len(self._losses)
+        right = accuracy(self.model, held_out)
+        self.curve.append(Point(self.step, self._tokens, time.monotonic() - self._began, loss, right))
+        self._losses = []
+
+    def keep(self, path: Path) -> None:
+        """Write down all that it takes to go on from the last point of the curve."""
+        import torch
+
+        kept = {
+            "recipe": asdict(self._recipe),
+            "curve": [asdict(point) for point in self.curve],
+            "place": tuple(self.place),
+            "model": self.model.state_dict(),
+            "states": [each.state_dict() for each in self._learners()],
+        }
+        torch.save(kept, path.with_suffix(".new"))
+        path.with_suffix(".new").replace(path)
+
+    def restore(self, path: Path) -> None:
+        """Go on from what was written down.
+
+        Raises:
+            InputError: if it is of another recipe.
+        """
+        import torch
+
+        kept = torch.load(path, map_location=self._device)
+        if kept["recipe"] != asdict(self._recipe):
+            raise InputError(f"{path} is of a training of another recipe; delete it to begin anew")
+        self.curve = [Point(**point) for point in kept["curve"]]
+        self.place = Place(*kept["place"])
+        self.model.load_state_dict(kept["model"])
+        for each, state in zip(self._learners(), kept["states"], strict=True):
+            each.load_state_dict(state)
+        last = self.curve[-1]
+        self.step, self._tokens, self._began = last.step, last.tokens, time.monotonic() - last.seconds
+
+    def _learners(self) -> list[Any]:
+        return [*self._optimizers, *self._schedules, self._names]
 
 
 def new_model(recipe: Recipe) -> LlamaForCausalLM:
@@ -169,7 +254,7 @@ def accuracy(model: Any, batches: Sequence[Batch]) -> float:
     right = asked = 0
     with torch.inference_mode(), _half(device):
         for batch in batches:
-            answers = batch.weights == 1
+            answers = batch.weights >= 1
             found = model(input_ids=batch.read.to(device), use_cache=False).logits.argmax(-1).cpu()
             right += int((found == batch.taught)[answers].sum())
             asked += int(answers.sum())
@@ -201,7 +286,7 @@ class _Names:
         self._random = torch.Generator().manual_seed(seed)
         self._embedding: torch.Tensor = model.model.embed_tokens.weight
         self._rows = [torch.tensor(ids(words)) for words in NAMES.values()]
-        self._size = model.config.initializer_range
+        self._size = 2 * model.config.initializer_range
         width = model.config.hidden_size
         self._kinds = [torch.randn(width, generator=self._random) for _ in self._rows]
 
@@ -213,6 +298,14 @@ class _Names:
             for rows, kind in zip(self._rows, self._kinds, strict=True):
                 own = torch.randn(len(rows), len(kind), generator=self._random)
                 self._embedding[rows] = ((own + kind) * self._size).to(self._embedding.device)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What decides the vectors to come."""
+        return {"random": self._random.get_state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Draw on from there."""
+        self._random.set_state(state["random"].cpu())
 
     def settle(self) -> None:
         """Give every name the vector that it keeps in the finished model."""
@@ -232,13 +325,16 @@ def _loss(model: Any, batch: Batch, device: str) -> torch.Tensor:
     return (each * weights).sum() / weights.sum()
 
 
-def _batches(recipe: Recipe, workers: int) -> Iterator[Batch]:
+def _batches(recipe: Recipe, workers: int, *, after: Place) -> Iterator[tuple[Place, Batch]]:
+    """The batches that come after a place, each with its own."""
     from torch.utils.data import DataLoader
 
-    chunks: Any = Chunks(recipe.batch_tokens, first=recipe.seed * 100_000)
+    chunks: Any = Chunks(recipe.batch_tokens, first=recipe.seed * 100_000 + after.chunk)
     loader: Any = DataLoader(chunks, batch_size=None, num_workers=workers)
-    for batches in loader:
-        yield from batches
+    for chunk, batches in enumerate(loader, after.chunk):
+        for number, batch in enumerate(batches):
+            if Place(chunk, number) > after:
+                yield Place(chunk, number), batch
 
 
 def _rate(step: int, recipe: Recipe) -> float:

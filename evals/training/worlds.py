@@ -34,9 +34,11 @@ def draw_rule(random: Random) -> Rule:
     return Rule(random.choice(KEY_SPOTS), random.choice(CORNERS), random.choice(SIGNS))
 
 
-def draw_place(random: Random, style: str, rule: Rule, *, unlike: str = "") -> FreshPlace:
-    """Draw a place of a style, in a universe of its own, with another adjective than `unlike`."""
-    adjective = random.choice([word for word in TRAINING_ADJECTIVES if word != unlike])
+def draw_place(
+    random: Random, style: str, rule: Rule, *, unlike: str = "", adjective: str = ""
+) -> FreshPlace:
+    """Draw a place of a style, in a universe of its own: with an adjective, or with any but `unlike`."""
+    adjective = adjective or random.choice([word for word in TRAINING_ADJECTIVES if word != unlike])
     return FreshPlace(_universe(random), CLASSIC_SIZE, adjective, style, rule)
 
 
