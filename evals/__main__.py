@@ -51,7 +51,7 @@ def build(**options: Any) -> None:
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @running
 @click.pass_context
-def run(context: click.Context, file: Path, **given: Any) -> None:
+def run(context: click.Context, /, file: Path, **given: Any) -> None:
     """Run the study that FILE.toml describes, as in studies/; options given here go before those in it.
 
     The file holds the name of the study (study = "build") and its options by their names here.
