@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -83,8 +83,10 @@ class Folder:
         Raises:
             InputError: if another process is in, or the folder cannot be made or locked.
         """
-        with closing(sqlite3.connect(_make(self.path) / LOCK, timeout=0, isolation_level=None)) as lock:
+        path = _make(self.path) / LOCK
+        with ExitStack() as stack:
             try:
+                lock = stack.enter_context(closing(sqlite3.connect(path, timeout=0, isolation_level=None)))
                 lock.execute("BEGIN EXCLUSIVE")  # never written to: the lock of the operating system is all
             except sqlite3.Error as error:
                 why = "another process runs a study there" if "locked" in str(error) else str(error)

@@ -31,7 +31,6 @@ class Replies:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"{path} cannot hold the replies: {error}; give another --cache") from error
-        self.path = path
         self._file = CacheFile(
             path, "replies", what="reply cache", way_out="delete the file to start afresh, or give --no-cache"
         )

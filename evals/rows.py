@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from io import BufferedWriter
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
+from weakref import finalize
 
 from pydantic import ValidationError
 
@@ -94,6 +96,7 @@ class Lines(Generic[R]):
         """
         self._path = path
         self._lock = threading.Lock()
+        self._file: BufferedWriter | None = None
         self._held, cut = read(path, kind)
         if cut:
             with path.open("r+b") as file:
@@ -107,9 +110,18 @@ class Lines(Generic[R]):
 
     def add(self, record: R) -> None:
         """Append a record; the file has it when this returns."""
-        with self._lock, self._path.open("a", encoding="utf-8") as file:
-            file.write(record.model_dump_json() + "\n")
+        line = record.model_dump_json().encode() + b"\n"
+        with self._lock:
+            self._file = self._file or self._opened()
+            self._file.write(line)
+            self._file.flush()
             self._held.append(record)
+
+    def _opened(self) -> BufferedWriter:
+        """The file, open as long as this object lives: to open it for every line took longer than all else."""
+        file = self._path.open("ab")
+        finalize(self, file.close)
+        return file
 
 
 class Episodes:

@@ -151,3 +151,9 @@ def test_a_lock_that_is_none_is_refused(tmp_path: Path) -> None:
     (tmp_path / "study.lock").write_text("dear diary\n" * 100)
     with pytest.raises(InputError, match="cannot be used: file is not a database"), Folder(tmp_path).locked():
         pass
+
+
+def test_a_lock_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "study.lock").mkdir()
+    with pytest.raises(InputError, match="cannot be used: unable to open"), Folder(tmp_path).locked():
+        pass

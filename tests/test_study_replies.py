@@ -315,17 +315,18 @@ def test_a_cache_and_none_cannot_both_be_had() -> None:
         Models(Spending(), cache=Path("r.db"), no_cache=True)
 
 
-def saying(text: str) -> Callable[[Messages], str]:
-    """Say the same whatever is asked for."""
-    return lambda _: text
+def said_by(models: Models) -> str:
+    chat = models.open("openai:test")
+    assert chat is not None
+    return chat.reply(HELLO).text
 
 
 def test_the_same_name_at_another_server_is_another_model(tmp_path: Path) -> None:
-    for text in ("one", "two"):
-        with serving(saying(text)), closing(Models(Spending(), cache=tmp_path / "r.db")) as models:
-            chat = models.open("openai:test")
-            assert chat is not None
-            assert chat.reply(HELLO).text == text
+    with closing(Models(Spending(), cache=tmp_path / "r.db")) as models, serving(lambda _: "one"):
+        assert said_by(models) == "one"
+        with serving(lambda _: "two"):  # while the first has its port
+            assert said_by(models) == "two"
+        assert said_by(models) == "one"
 
 
 @pytest.mark.parametrize("given", [True, False])

@@ -106,8 +106,11 @@ class OpenAIChat:
         while True:  # at most once per parameter that can be refused
             sent = self._dialect.adapt(request)
             try:
-                # The raw body, because the client builds its values without checking them.
-                return self._client.chat.completions.with_raw_response.create(**sent).content
+                # The raw body, because the client builds its values without checking them; and all of the
+                # request as an extra one, because it would else match each message with every type that a
+                # message may be, which takes more time than all the rest, the more the longer they talk.
+                completions = self._client.chat.completions.with_raw_response
+                return completions.create(model=self._model, messages=[], extra_body=sent).content
             except APIStatusError as error:
                 if not self._dialect.learn(error, sent):
                     raise
