@@ -89,17 +89,15 @@ def _grid(
 ) -> bytes:
     """Draw a panel for each split and metric, the arms from the top down in their order and colour."""
     try:
-        import matplotlib as mpl
+        from matplotlib.figure import Figure
     except ImportError as error:
         raise MissingExtra("matplotlib", "plots") from error
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
     arms = list(dict.fromkeys(entry.arm for entry in shown))
     splits = list(dict.fromkeys(entry.split for entry in shown))
     telling = [panel for panel in panels if panel.tells(shown)]
     size = 3.7 * len(telling), (1 + 0.45 * len(arms)) * len(splits) + 0.6
-    figure, axes = plt.subplots(len(splits), len(telling), figsize=size, squeeze=False)
+    figure = Figure(figsize=size, layout="tight")
+    axes = figure.subplots(len(splits), len(telling), squeeze=False)
     for row, split in zip(axes, splits, strict=True):
         for axis, panel in zip(row, telling, strict=True):
             bars = [
@@ -114,10 +112,8 @@ def _grid(
             axis.locator_params(axis="x", nbins=4)
             axis.spines[["top", "right"]].set_visible(False)
     figure.suptitle(title)
-    figure.tight_layout()
     drawn = BytesIO()
     figure.savefig(drawn, format="png", dpi=120)
-    plt.close(figure)
     return drawn.getvalue()
 
 

@@ -97,6 +97,22 @@ def report(results: Results) -> Report:
     )
 
 
+def markdown(found: Report) -> str:
+    """The tables as Markdown, with what they mean."""
+    ran = ", ".join(f"{name} {value}" for name, value in found.facts)
+    parts = [
+        f"# {found.manifests[0]['study']}: {ran}",
+        *(f"**{warning}**" for warning in found.warnings),
+        found.table.markdown(),
+        "\n".join(f"- {line}" for line in found.costs),
+        found.payback.markdown() if found.payback else "",
+        NOTE,
+        PAYBACK_NOTE if found.payback else "",
+        "\n".join(f"- *{column.head}*: {column.means}" for column in found.columns),
+    ]
+    return "\n\n".join(filter(None, parts)) + "\n"
+
+
 def write(out: Path, results: Results) -> Report:
     """Write the report into a folder, and return it.
 
@@ -108,7 +124,7 @@ def write(out: Path, results: Results) -> Report:
     _write_json(out / "summary.json", [line._asdict() for line in found.lines])
     if len(found.manifests) > 1:
         _write_json(out / "manifests.json", found.manifests)
-    (out / "table.md").write_text(_markdown(found))
+    (out / "table.md").write_text(markdown(found))
     plots = _drawn(out, found)
     try:
         text = page(plots, report=found, note=NOTE, payback_note=PAYBACK_NOTE, manifests=_folded(found))
@@ -137,21 +153,6 @@ def _folded(found: Report) -> list[tuple[str, str]]:
         (f"manifest of seed {manifest['seed']}, commit {manifest['commit']}", json.dumps(manifest, indent=2))
         for manifest in found.manifests
     ]
-
-
-def _markdown(found: Report) -> str:
-    ran = ", ".join(f"{name} {value}" for name, value in found.facts)
-    parts = [
-        f"# {found.manifests[0]['study']}: {ran}",
-        *(f"**{warning}**" for warning in found.warnings),
-        found.table.markdown(),
-        "\n".join(f"- {line}" for line in found.costs),
-        found.payback.markdown() if found.payback else "",
-        NOTE,
-        PAYBACK_NOTE if found.payback else "",
-        "\n".join(f"- *{column.head}*: {column.means}" for column in found.columns),
-    ]
-    return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def _write_json(path: Path, value: object) -> None:

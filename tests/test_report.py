@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from evals.__main__ import main
-from evals.report import report, write
+from evals.report import markdown, report, write
 from evals.results import Results, read_results
 from evals.rows import Row
 from evals.studies.retrieve import Retrieve
@@ -36,10 +36,15 @@ EVEN = arm_rows("none", [0.0, 1.0, 0.0, 1.0]) + arm_rows("query", [1.0, 0.0, 0.0
 DEV = arm_rows("none", [0.0], split="dev") + arm_rows("query", [1.0], split="dev")
 
 
-def written(out: Path, rows: Sequence[Row], **changes: object) -> str:
-    """Write the report of a folder; return its table."""
+def written(out: Path, rows: Sequence[Row], **changes: object) -> Path:
+    """Write the report of a folder into it; return the folder."""
     write(out, read_results([folder(out, rows, **changes)]))
-    return (out / "table.md").read_text()
+    return out
+
+
+def as_markdown(out: Path, rows: Sequence[Row], **changes: object) -> str:
+    """The text of `table.md`, without the plots, which take time."""
+    return markdown(report(read_results([folder(out, rows, **changes)])))
 
 
 def table(rows: Sequence[Row], arms: Sequence[str] = ARMS) -> dict[str, dict[str, str]]:
@@ -62,25 +67,25 @@ def test_a_summary_has_the_documented_fields(tmp_path: Path) -> None:
 
 
 def test_the_table_has_every_arm_and_split_in_order(tmp_path: Path) -> None:
-    text = written(tmp_path, [*WON, *DEV])
-    found = [line.split(" | ")[:2] for line in text.splitlines() if line.startswith(("| test", "| dev"))]
+    said = as_markdown(tmp_path, [*WON, *DEV])
+    found = [line.split(" | ")[:2] for line in said.splitlines() if line.startswith(("| test", "| dev"))]
     assert found == [["| test", "none"], ["| test", "query"], ["| dev", "none"], ["| dev", "query"]]
 
 
 def test_the_table_says_what_ran(tmp_path: Path) -> None:
-    head = written(tmp_path, WON).splitlines()[0]
+    head = as_markdown(tmp_path, WON).splitlines()[0]
     assert head == "# retrieve: env_name gridworld-1, agent replay, k 1, train 16, seed 0, commit abc1234"
 
 
 def test_the_table_is_markdown_with_as_many_cells_in_every_row(tmp_path: Path) -> None:
-    lines = [line for line in written(tmp_path, WON).splitlines() if line.startswith("|")]
+    lines = [line for line in as_markdown(tmp_path, WON).splitlines() if line.startswith("|")]
     assert len(lines) == 2 + len(ARMS)
     assert len({line.count("|") for line in lines}) == 1
 
 
 def test_what_would_end_a_cell_of_markdown_is_escaped(tmp_path: Path) -> None:
     rows = [*arm_rows("none", [0.0]), *arm_rows("a|b", [1.0])]
-    assert r"| test | a\|b | 1 |" in written(tmp_path, rows, arms={"none": None, "a|b": None})
+    assert r"| test | a\|b | 1 |" in as_markdown(tmp_path, rows, arms={"none": None, "a|b": None})
 
 
 def test_a_win_is_printed_with_its_sign_and_without_ns() -> None:
@@ -102,7 +107,7 @@ def test_a_loss_is_printed_with_its_sign() -> None:
 
 def test_a_null_result_is_printed_as_one(tmp_path: Path) -> None:
     assert table(EVEN)["query"]["success over none"].endswith(" ns")
-    assert "`ns`: not significant at 5 %" in written(tmp_path, EVEN)
+    assert "`ns`: not significant at 5 %" in as_markdown(tmp_path, EVEN)
 
 
 def test_no_difference_at_all_is_a_null_result() -> None:
@@ -148,30 +153,30 @@ def test_an_arm_without_a_baseline_yet_has_no_difference() -> None:
 
 
 def test_every_column_is_explained(tmp_path: Path) -> None:
-    text = written(tmp_path, WON)
-    head = next(line for line in text.splitlines() if line.startswith("| split"))
-    assert re.findall(r"^- \*(.+)\*: ", text, re.MULTILINE) == head.strip("| ").split(" | ")[1:]
+    said = as_markdown(tmp_path, WON)
+    head = next(line for line in said.splitlines() if line.startswith("| split"))
+    assert re.findall(r"^- \*(.+)\*: ", said, re.MULTILINE) == head.strip("| ").split(" | ")[1:]
 
 
 def test_the_table_says_what_the_memories_hold_and_cost(tmp_path: Path) -> None:
     built = {"procedures": 64, "set_aside": 0, "setup_tokens_in": 30_000, "setup_tokens_out": 1_204}
     rows = [row(arm, task, 0.0, tokens=9 - 3 * (arm == "query")) for arm in ARMS for task in "ab"]
-    text = written(tmp_path, rows, memories={"universe-0/trajectory": built})
-    assert "- trajectory: 64 procedures, 0 set aside, 31,204 tokens to build\n" in text
-    assert "| test | query | 31,204 | -9 [-9, -9] ns | after 3,468 tasks [3,468, 3,468] |" in text
+    said = as_markdown(tmp_path, rows, memories={"universe-0/trajectory": built})
+    assert "- trajectory: 64 procedures, 0 set aside, 31,204 tokens to build\n" in said
+    assert "| test | query | 31,204 | -9 [-9, -9] ns | after 3,468 tasks [3,468, 3,468] |" in said
 
 
 def test_a_stated_price_adds_money(tmp_path: Path) -> None:
     rows = [row(arm, "a", 0.0, tokens=1000) for arm in ARMS]
-    text = written(tmp_path, rows, price={"in": 2, "out": 10, "as_of": "2026-11-01"})
-    assert "price USD 2 in and 10 out for a million tokens (as of 2026-11-01)" in text.splitlines()[0]
-    assert " | USD |" in text
-    assert " | 0.0220 |" in text
+    said = as_markdown(tmp_path, rows, price={"in": 2, "out": 10, "as_of": "2026-11-01"})
+    assert "price USD 2 in and 10 out for a million tokens (as of 2026-11-01)" in said.splitlines()[0]
+    assert " | USD |" in said
+    assert " | 0.0220 |" in said
 
 
 def test_an_unfinished_study_says_so(tmp_path: Path) -> None:
-    assert "**Unfinished: 8 episodes have not been run.**" in written(tmp_path, WON, episodes_per_arm=11)
-    assert "Unfinished" not in written(tmp_path, WON, episodes_per_arm=7)
+    assert "**Unfinished: 8 episodes have not been run.**" in as_markdown(tmp_path, WON, episodes_per_arm=11)
+    assert "Unfinished" not in as_markdown(tmp_path, WON, episodes_per_arm=7)
 
 
 # --- plots ---
@@ -342,20 +347,22 @@ def test_a_report_is_made_again_from_episodes_and_manifest_alone(study: Path, tm
     assert re.findall(r"^ dev +(\w+) ", found.stdout, re.MULTILINE) == ["none", "random", "query", "avefact"]
 
 
-def test_the_report_of_one_folder_may_go_elsewhere(study: Path, tmp_path: Path) -> None:
-    assert again(study, "--out", tmp_path / "new" / "place").exit_code == 0
-    assert (tmp_path / "new" / "place" / "table.md").read_text() == (study / "table.md").read_text()
+def test_the_report_of_one_folder_may_go_elsewhere(tmp_path: Path) -> None:
+    out = tmp_path / "new" / "place"
+    assert again(folder(tmp_path / "mine", WON), "--out", out).exit_code == 0
+    assert (out / "table.md").read_text() == as_markdown(tmp_path / "mine", WON)
+    assert not (tmp_path / "mine" / "table.md").exists()
 
 
 def test_two_universes_in_two_folders_make_the_table_of_both(study: Path, tmp_path: Path) -> None:
     second, pooled = ran(tmp_path / "second", replace(SMALL, seed=1)), tmp_path / "pooled"
     found = again(study, second, "--out", pooled)
     assert found.exit_code == 0, found.output
-    both = report(read_results([ran(tmp_path / "both", replace(SMALL, seeds=2))]))
-    assert json.loads((pooled / "summary.json").read_text()) == [line._asdict() for line in both.lines]
-    text = (pooled / "table.md").read_text()
-    assert "seed 0 and 1, seeds 1" in text.splitlines()[0]
-    assert "- trajectory: 8 procedures in 2 memories" in text
+    lines = json.loads((pooled / "summary.json").read_text())
+    assert {line["n"] for line in lines if line["metric"] == "success"} == {2 * SMALL.episodes}
+    said = (pooled / "table.md").read_text()
+    assert "seed 0 and 1, seeds 1" in said.splitlines()[0]
+    assert "- trajectory: 8 procedures in 2 memories" in said
     assert json.loads((pooled / "manifests.json").read_text()) == [manifest_in(study), manifest_in(second)]
     assert Page(pooled / "report.html").tags.count("details") == 2
 
