@@ -396,3 +396,8 @@ def test_a_folder_without_a_study_has_no_report(tmp_path: Path) -> None:
     found = again(tmp_path)
     assert found.exit_code == 1
     assert "holds no study" in found.stderr
+
+
+def test_a_file_is_no_folder_of_a_study_nor_of_a_report(study: Path) -> None:
+    assert "is a file" in again(study / "table.md").stderr
+    assert "is a file" in again(study, "--out", study / "table.md").stderr
