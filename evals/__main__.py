@@ -21,6 +21,8 @@ from evals.study_file import as_words, read
 from memp.errors import MempError
 from memp.retrieve import KEYS
 
+FOLDER = click.Path(file_okay=False, path_type=Path)
+
 
 @click.group()
 def main() -> None:
@@ -114,10 +116,8 @@ def run(context: click.Context, /, file: Path, **given: Any) -> None:
 
 
 @main.command()
-@click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
-    "--out", type=click.Path(path_type=Path), help="Folder of the report  [default: the one of the study]."
-)
+@click.argument("folders", nargs=-1, required=True, type=FOLDER)
+@click.option("--out", type=FOLDER, help="Folder of the report [default: the one of the study].")
 def report(folders: tuple[Path, ...], out: Path | None) -> None:
     """Write the report of a study again, from its folder alone; several of the same study are made one table."""
     report_again(folders, out)

@@ -64,14 +64,11 @@ def grid(
         MissingExtra: if matplotlib is not installed.
     """
     try:
-        import matplotlib as mpl
+        from matplotlib.figure import Figure
     except ImportError as error:
         raise MissingExtra("matplotlib", "plots") from error
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
     size = 3.7 * len(panels), (height + 0.3) * len(rows) + 0.6
-    figure = plt.figure(figsize=size, layout="constrained")
+    figure = Figure(figsize=size, layout="constrained")
     parts = figure.subfigures(len(rows), 1, squeeze=False)[:, 0]
     for part, (label, row) in zip(parts, rows.items(), strict=True):
         part.suptitle(fill(label, int(size[0] * LETTERS)), fontsize="medium", fontweight="bold")
@@ -88,7 +85,6 @@ def grid(
     figure.suptitle(fill(title, int(size[0] * LETTERS)))
     drawn = BytesIO()
     figure.savefig(drawn, format="png", dpi=120)
-    plt.close(figure)
     return drawn.getvalue()
 
 
