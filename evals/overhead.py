@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from evals.arms import Arm
-from evals.folder import EPISODES, Folder
+from evals.folder import EPISODES, LIVED, Folder
 from evals.plan import Plan
 from evals.runner import run_episode
 from evals.studies import retrieve
@@ -60,7 +60,8 @@ def overhead(folder: Folder, agent: str = "replay", *, episodes: int = 32, tries
     run(plan, folder)  # builds the memories
     whole_s, bare_s, fixed_s = [], [], []
     for _ in range(tries):
-        (folder.path / EPISODES).unlink()
+        for name in (EPISODES, LIVED):
+            (folder.path / name).unlink()
         whole_s.append(_timed(partial(run, plan, folder, workers=1)))
         fixed_s.append(_timed(partial(run, plan, folder, workers=1)))
         bare_s.append(_bare_s(plan, folder))

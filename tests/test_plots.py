@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import combinations
 from typing import Any
 
@@ -25,14 +25,19 @@ Drawn = Callable[[], Any]
 
 
 @pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> Iterator[Drawn]:
+def drawn(monkeypatch: pytest.MonkeyPatch) -> Drawn:
     """Returns the figure that was drawn last."""
-    from matplotlib import pyplot as plt
+    from matplotlib.figure import Figure
 
-    with monkeypatch.context() as patch:
-        patch.setattr(plt, "close", lambda figure: None)
-        yield plt.gcf
-    plt.close("all")
+    figures: list[Figure] = []
+    save = Figure.savefig
+
+    def keep(figure: Figure, *args: Any, **options: Any) -> None:
+        figures.append(figure)
+        save(figure, *args, **options)
+
+    monkeypatch.setattr(Figure, "savefig", keep)
+    return lambda: figures[-1]
 
 
 def refuse_overlaps(figure: Any) -> None:
