@@ -474,7 +474,9 @@ def test_the_command_runs_the_study_and_prints_its_table_and_costs(tmp_path: Pat
     assert result.exit_code == 0, result.output
     assert re.findall(r"^ test +(\w+) +4 ", result.stdout, re.MULTILINE) == list(ARMS)
     assert "\nscript: 4 procedures, 0 set aside, " in result.stdout
-    assert re.findall(r"^ test +(\w+) .+ never: each task takes ", result.stdout, re.MULTILINE) == list(ARMS[1:])
+    assert re.findall(r"^ test +(\w+) .+ never: each task takes ", result.stdout, re.MULTILINE) == list(
+        ARMS[1:]
+    )
     assert all(stage in result.stdout for stage in ("experts", "memory", "episodes"))
     assert manifest_in(tmp_path)["k"] == 2  # of the grid world
 
