@@ -6,6 +6,7 @@ from evals.arms import ArmRecord
 from evals.blocks import ALL, Block, blocks
 from evals.significance import holm
 from evals.summary import summarise
+from tasks.base import Split
 from tests.episodes import ARMS, NAMES, arm_rows, line, named, row
 
 TRANSFERRED = (
@@ -13,6 +14,8 @@ TRANSFERRED = (
     *(ArmRecord(name="inherit", model="a", source=source) for source in "bc"),
     ArmRecord(name="inherit", model="b", source="a"),
 )
+
+SPLITS: tuple[Split, ...] = ("dev", "test")
 
 GIVEN = [
     *(row("none", task, 0.0, model="a") for task in "wxyz"),
@@ -81,21 +84,22 @@ def test_each_block_is_corrected_by_itself() -> None:
 # --- groups ---
 
 
-def streamed(split: str, *groups: int) -> list[float]:
-    """The gains of an arm in groups of two tasks, one of each split, by the lines of a split."""
+def test_a_stream_is_told_of_as_a_whole_and_group_by_group_over_all_splits() -> None:
     rows = [
-        row(arm, f"{where}/{group}", float(arm == "query") * group / 4, split=where, group=group)
+        row(arm, f"{split}/{group}", float(arm == "query") * group / 4, split=split, group=group)
         for arm in NAMES
-        for where in ("dev", "test")
+        for split in SPLITS
         for group in range(3)
     ]
     lines = summarise(rows, ARMS)
-    return [line(lines, "query", "reward_over_none", split, group=group).mean for group in groups or (None,)]
-
-
-def test_a_stream_is_told_of_as_a_whole_and_group_by_group_over_all_splits() -> None:
-    assert streamed("dev") == streamed("test") == [0.25]
-    assert streamed(ALL, 0, 1, 2) == [0, 0.25, 0.5]
+    gains = [found for found in lines if (found.arm, found.metric) == ("query", "reward_over_none")]
+    assert {(found.split, found.group): (found.mean, found.n) for found in gains} == {
+        ("dev", None): (0.25, 3),
+        ("test", None): (0.25, 3),
+        (ALL, 0): (0, 2),
+        (ALL, 1): (0.25, 2),
+        (ALL, 2): (0.5, 2),
+    }
 
 
 def test_tasks_that_came_in_one_group_are_told_of_once() -> None:

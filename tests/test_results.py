@@ -46,9 +46,12 @@ def test_arms_are_in_the_order_of_the_plan_with_the_memory_of_each(universes: li
     assert [arm.key for arm in found] == [None, "random", "query", "avefact"]
 
 
-def test_a_folder_of_before_arms_were_named_is_read_with_no_memory_first(tmp_path: Path) -> None:
+@pytest.mark.parametrize("before", [None, {"none": None, "query": "trajectory", "avefact": "trajectory"}])
+def test_a_folder_of_before_arms_were_described_is_read_with_no_memory_first(
+    tmp_path: Path, before: object
+) -> None:
     rows = [*arm_rows("query", [1.0]), *arm_rows("none", [0.0]), *arm_rows("avefact", [0.0])]
-    found = read_results([folder(tmp_path, rows, arms=None)])
+    found = read_results([folder(tmp_path, rows, arms=before)])
     assert found.arms == named("none", "avefact", "query")
     assert found.missing is None
 
@@ -66,6 +69,11 @@ def test_a_line_that_a_kill_cut_short_is_passed_over_and_stays(universes: list[P
     (out / "episodes.jsonl").write_bytes(cut)
     assert len(read_results([out]).rows) == 15
     assert (out / "episodes.jsonl").read_bytes() == cut
+
+
+def test_a_manifest_whose_arms_are_none_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="the manifest's arms are none"):
+        read_results([folder(tmp_path, [row("none", "a", 0.0)], arms=[{"called": "none"}])])
 
 
 @pytest.mark.parametrize(
