@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from evals.compared import compared
 from evals.console import conduct, report_again
 from evals.options import common, counts, number, running
+from evals.reports.compared import compared
 from evals.settings import SCALES
 from evals.studies import build as building
 from evals.studies import compare as comparing

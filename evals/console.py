@@ -22,16 +22,16 @@ from rich.progress import (
 )
 from rich.table import Table as RichTable
 
+from evals.chats.models import Models
+from evals.chats.spending import BUDGET_SPENT, Budget, BudgetSpent, Spending, price_given
 from evals.folder import MANIFEST, Folder
-from evals.models import Models
 from evals.plan import OpenChat, Plan
-from evals.report import NOTE, Report, write
-from evals.results import read_results
+from evals.reports.report import NOTE, Report, write
+from evals.reports.results import read_results
+from evals.reports.table import Table
 from evals.runner import SoFar
 from evals.settings import Settings, concurrency
-from evals.spending import BUDGET_SPENT, Budget, BudgetSpent, Spending, price_given
 from evals.study import run
-from evals.table import Table
 from memp.errors import InputError, MempError
 
 WIDTH = 1000

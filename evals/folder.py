@@ -9,10 +9,10 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from evals.chats.spending import Charge
 from evals.manifest import PASSING
 from evals.prices import Price
 from evals.rows import Episodes, Lines, Row
-from evals.spending import Charge
 from memp.errors import InputError
 from memp.trajectory import Record, Trajectory
 

@@ -9,14 +9,14 @@ from pathlib import Path
 from random import Random
 
 from evals.arms import PRACTICE, Arm
-from evals.counted import Counted
+from evals.chats.counted import Counted
+from evals.chats.wrapped import Guarded
 from evals.experts import experts
 from evals.folder import Built, Folder
 from evals.plan import Plan, Recipe
 from evals.rows import EpisodeKey, Episodes, Row
 from evals.runner import Progress, SoFar
 from evals.worlds import World
-from evals.wrapped import Guarded
 from memp.chat import ChatModel
 from memp.errors import InputError
 from memp.memory import ProceduralMemory

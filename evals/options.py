@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 import click
 
 from evals.arms import AGENTS
-from evals.models import CACHE
+from evals.chats.models import CACHE
+from evals.chats.spending import BUDGET_SPENT
 from evals.settings import BASE, SCALES
-from evals.spending import BUDGET_SPENT
 from evals.worlds import ENVIRONMENTS
 
 SPLITS = ("dev", "test")

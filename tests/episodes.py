@@ -9,9 +9,9 @@ from typing import Any
 
 from evals.arms import ArmRecord
 from evals.folder import Built
+from evals.reports.summary import Line
+from evals.reports.table import Table
 from evals.rows import Row
-from evals.summary import Line
-from evals.table import Table
 from tasks.base import Split
 
 MANIFEST: dict[str, Any] = {

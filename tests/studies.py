@@ -12,14 +12,14 @@ import pytest
 
 from evals.folder import Folder
 from evals.plan import Plan
-from evals.report import write
-from evals.results import read_results
+from evals.reports.report import write
+from evals.reports.results import read_results
+from evals.reports.summary import Line
 from evals.rows import Lines, Row
 from evals.runner import Progress
 from evals.settings import Settings
 from evals.studies import build, compare, retrieve, scaling, transfer, update
 from evals.study import run as run_plan
-from evals.summary import Line
 from tests.openai_server import Messages, OpenAIServer, Response
 
 PLANS = {

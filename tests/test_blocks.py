@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from evals.arms import ArmRecord
-from evals.blocks import ALL, Block, blocks
-from evals.significance import holm
-from evals.summary import summarise
+from evals.reports.blocks import ALL, Block, blocks
+from evals.reports.significance import holm
+from evals.reports.summary import summarise
 from tasks.base import Split
 from tests.episodes import ARMS, NAMES, arm_rows, line, named, row
 

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from evals.arms import ArmRecord
-from evals.costs import costs, paid_back, payback, set_ups
 from evals.prices import Price, price_of
+from evals.reports.costs import costs, paid_back, payback, set_ups
+from evals.reports.summary import Line, summarise
+from evals.reports.table import Table, entries
 from evals.rows import Row
-from evals.summary import Line, summarise
-from evals.table import Table, entries
 from memp.errors import InputError
 from tests.episodes import built, row
 

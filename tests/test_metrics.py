@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evals.metrics import RESAMPLES, Estimate, bootstrap
+from evals.reports.metrics import RESAMPLES, Estimate, bootstrap
 
 VALUES = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=12)
 

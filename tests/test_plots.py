@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from evals.arms import ArmRecord
-from evals.curves import plot_amounts, plot_groups
-from evals.plot import plot_differences, plot_means
-from evals.summary import summarise
-from evals.table import Entry, entries
+from evals.reports.curves import plot_amounts, plot_groups
+from evals.reports.plot import plot_differences, plot_means
+from evals.reports.summary import summarise
+from evals.reports.table import Entry, entries
 from tests.episodes import ARMS, NAMES, row
 
 pytest.importorskip("matplotlib", reason="matplotlib is not installed (extra `plots`)")

@@ -15,8 +15,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from evals.__main__ import main
-from evals.report import report, write
-from evals.results import Results, read_results
+from evals.reports.report import report, write
+from evals.reports.results import Results, read_results
 from evals.rows import Row
 from evals.studies.retrieve import Retrieve
 from tests.episodes import ARMS, MANIFEST, NAMES, arm_rows, built, cells, folder, row

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from evals.manifest import POOLED, describe
-from evals.results import read_results
+from evals.reports.results import read_results
 from evals.rows import Row
 from evals.studies import retrieve
 from evals.studies.retrieve import Retrieve

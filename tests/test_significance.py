@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from evals.significance import ALPHA, FLIPS, holm, sign_flip
+from evals.reports.significance import ALPHA, FLIPS, holm, sign_flip
 
 GAINS = st.lists(st.floats(-1e6, 1e6).map(lambda gain: round(gain, 3)), min_size=1, max_size=12)
 

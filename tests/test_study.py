@@ -22,12 +22,12 @@ from click.testing import CliRunner
 from evals.__main__ import main
 from evals.arms import AGENTS
 from evals.folder import Folder
+from evals.reports.summary import Line
 from evals.rows import Lines, Row
 from evals.runner import Progress, SoFar, for_each, run_episode
 from evals.studies import retrieve
 from evals.studies.retrieve import Retrieve
 from evals.study import run as run_plan
-from evals.summary import Line
 from evals.worlds import ENVIRONMENTS, sample
 from memp import Match, ProceduralMemory, ScriptedChat, Trajectory
 from memp.agents import LLMAgent, RandomAgent

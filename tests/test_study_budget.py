@@ -9,8 +9,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from evals.__main__ import main
+from evals.chats.spending import BUDGET_SPENT, Budget, BudgetSpent, Charge, Spending, price_given
 from evals.rows import Lines
-from evals.spending import BUDGET_SPENT, Budget, BudgetSpent, Charge, Spending, price_given
 from memp.chat import Reply
 from memp.errors import InputError
 from tests.studies import DISTIL, by_key, manifest_in, rows_in, serving

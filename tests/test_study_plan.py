@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from evals.__main__ import main
-from evals.counted import Counted
+from evals.chats.counted import Counted
 from evals.folder import Folder
 from evals.manifest import describe, fingerprint
 from evals.plan import Plan

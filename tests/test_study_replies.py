@@ -17,11 +17,11 @@ from click.testing import CliRunner
 from pydantic import BaseModel
 
 from evals.__main__ import main
+from evals.chats.models import CACHE, Models
+from evals.chats.replies import Remembering, Replies
+from evals.chats.spending import Charge, Spending
 from evals.manifest import fingerprint, weights
-from evals.models import CACHE, Models
-from evals.replies import Remembering, Replies
 from evals.rows import Lines
-from evals.spending import Charge, Spending
 from memp import ScriptedChat
 from memp.chat import ChatModel, Message, Reply
 from memp.errors import InputError, ModelError, StoreError

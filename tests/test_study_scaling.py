@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from evals.__main__ import main
-from evals.results import read_results
+from evals.reports.results import read_results
 from evals.studies.scaling import Scaling
 from memp import ProceduralMemory
 from tests.studies import plan, rows_in, run

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from evals.report import report
-from evals.results import read_results
+from evals.reports.report import report
+from evals.reports.results import read_results
 from evals.rows import Lines, Row
 from evals.studies.transfer import Transfer, plan
 from memp import ProceduralMemory

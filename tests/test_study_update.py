@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from evals.report import report
-from evals.results import read_results
+from evals.reports.report import report
+from evals.reports.results import read_results
 from evals.rows import Row
 from evals.studies.update import Update, plan
 from evals.worlds import worlds

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from evals.metrics import bootstrap
 from evals.prices import Price
-from evals.significance import holm, sign_flip
-from evals.summary import MEASURES, over_none, summarise
+from evals.reports.metrics import bootstrap
+from evals.reports.significance import holm, sign_flip
+from evals.reports.summary import MEASURES, over_none, summarise
 from tests.episodes import ARMS, NAMES, arm_rows, line, named, row
 
 WON = arm_rows("none", [0.0, 0.25, 0.5, 0.0, 1.0]) + arm_rows("query", [1.0, 1.0, 1.0, 0.75, 1.0])

@@ -7,9 +7,9 @@ from io import BytesIO
 from textwrap import fill
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from evals.columns import GRADED, some
-from evals.summary import Line
-from evals.table import Entry, Tells
+from evals.reports.columns import GRADED, some
+from evals.reports.summary import Line
+from evals.reports.table import Entry, Tells
 from memp.errors import MissingExtra
 
 if TYPE_CHECKING:

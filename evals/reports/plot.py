@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from evals.figure import PANELS, Panel, colours, grid, reach
-from evals.summary import Line, over_none
-from evals.table import Entry, telling
+from evals.reports.figure import PANELS, Panel, colours, grid, reach
+from evals.reports.summary import Line, over_none
+from evals.reports.table import Entry, telling
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,12 +8,12 @@ from math import ceil
 from typing import Any, NamedTuple
 
 from evals.arms import ArmRecord
-from evals.blocks import arm_in
-from evals.columns import ARM, BLOCK
 from evals.folder import Built
 from evals.prices import Price
-from evals.summary import Line, over_none
-from evals.table import MONEY, Entry, Table, difference, telling
+from evals.reports.blocks import arm_in
+from evals.reports.columns import ARM, BLOCK
+from evals.reports.summary import Line, over_none
+from evals.reports.table import MONEY, Entry, Table, difference, telling
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from itertools import groupby
 from typing import TYPE_CHECKING, NamedTuple
 
 from evals.arms import ArmRecord
-from evals.blocks import arm_in
-from evals.figure import COLOURS, PANELS, Panel, colours, grid, reach
-from evals.summary import Line, over_none
-from evals.table import Entry, telling
+from evals.reports.blocks import arm_in
+from evals.reports.figure import COLOURS, PANELS, Panel, colours, grid, reach
+from evals.reports.summary import Line, over_none
+from evals.reports.table import Entry, telling
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

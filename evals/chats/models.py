@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+from evals.chats.replies import Remembering, Replies
+from evals.chats.spending import Metered, Spending
 from evals.manifest import weights
-from evals.replies import Remembering, Replies
-from evals.spending import Metered, Spending
 from memp.chat import ChatModel, chat_model
 from memp.chat.openai import OpenAIChat
 from memp.errors import InputError

@@ -8,9 +8,9 @@ from threading import Lock
 
 from pydantic import Field, ValidationError
 
+from evals.chats.wrapped import Question, Wrapped
 from evals.prices import Price
 from evals.rows import Lines
-from evals.wrapped import Question, Wrapped
 from memp.chat import ChatModel, Reply
 from memp.errors import InputError
 from memp.trajectory import Record

@@ -10,14 +10,14 @@ from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
-from evals.columns import BLOCK, COLUMNS, by_group
-from evals.costs import costs, payback, set_ups
-from evals.curves import plot_amounts, plot_groups
-from evals.page import page
-from evals.plot import plot_differences, plot_means
-from evals.results import Results
-from evals.summary import Line, summarise
-from evals.table import Column, Entry, Table, entries, fill, telling
+from evals.reports.columns import BLOCK, COLUMNS, by_group
+from evals.reports.costs import costs, payback, set_ups
+from evals.reports.curves import plot_amounts, plot_groups
+from evals.reports.page import page
+from evals.reports.plot import plot_differences, plot_means
+from evals.reports.results import Results
+from evals.reports.summary import Line, summarise
+from evals.reports.table import Column, Entry, Table, entries, fill, telling
 from memp.errors import MissingExtra
 
 log = logging.getLogger(__name__)

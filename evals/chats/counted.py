@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from threading import Lock
 
-from evals.wrapped import Question, Wrapped
+from evals.chats.wrapped import Question, Wrapped
 from memp.chat import ChatModel, Reply
 
 

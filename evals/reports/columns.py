@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 
-from evals.summary import Line, over_none
-from evals.table import MONEY, Column, Entry, Tells, difference, interval
+from evals.reports.summary import Line, over_none
+from evals.reports.table import MONEY, Column, Entry, Tells, difference, interval
 
 Cell = Callable[[Entry], str]
 

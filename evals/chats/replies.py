@@ -11,7 +11,7 @@ from weakref import WeakValueDictionary
 
 from pydantic import ValidationError
 
-from evals.wrapped import Question, Wrapped
+from evals.chats.wrapped import Question, Wrapped
 from memp._sqlite import CacheFile
 from memp.chat import ChatModel, Reply
 from memp.errors import InputError

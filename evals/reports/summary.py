@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from evals.arms import BASELINE, ArmRecord
-from evals.blocks import Block, blocks
-from evals.metrics import Estimate, bootstrap
 from evals.prices import Price
+from evals.reports.blocks import Block, blocks
+from evals.reports.metrics import Estimate, bootstrap
+from evals.reports.significance import ALPHA, holm, sign_flip
 from evals.rows import Row
-from evals.significance import ALPHA, holm, sign_flip
 
 Measure = Callable[[Row], float]
 

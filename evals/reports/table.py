@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol, TypeVar
 
-from evals.blocks import Block
-from evals.summary import Line
+from evals.reports.blocks import Block
+from evals.reports.summary import Line
 
 MONEY = ",.4f"
 """How an amount of US dollars is written: an episode often takes less than a cent."""

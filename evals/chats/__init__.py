@@ -1,0 +1,1 @@
+"""Chat models as a study needs them: counted, guarded by a budget, and remembered."""
