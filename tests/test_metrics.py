@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evals.reports.metrics import RESAMPLES, Estimate, bootstrap
+from evals.reports.metrics import RESAMPLES, Estimate, bootstrap, share
 
 VALUES = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=12)
 
@@ -37,6 +37,17 @@ def test_one_value_is_its_own_interval() -> None:
 def test_constant_data_has_an_interval_without_width(value: float) -> None:
     clusters = ["a", "a", "b", "c", "c", "c", "d"]
     assert bootstrap([value] * 7, clusters) == Estimate(value, value, value, 7)
+
+
+def test_what_never_happened_in_ten_tasks_may_still_happen_in_up_to_31_of_100() -> None:
+    tasks = [str(number) for number in range(10)] * 2  # repeats of a task are no further evidence
+    assert share([False] * 20, tasks) == pytest.approx((0.0, 0.0, 0.3085, 20), abs=1e-4)
+    assert share([True] * 20, tasks) == pytest.approx((1.0, 0.6915, 1.0, 20), abs=1e-4)
+
+
+def test_what_happened_at_times_has_the_interval_of_resampling() -> None:
+    hits, tasks = [True, False, False, True, True], list("abcde")
+    assert share(hits, tasks) == bootstrap(hits, tasks)
 
 
 def test_the_same_seed_gives_the_same_interval_and_another_one_another() -> None:

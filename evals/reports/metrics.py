@@ -47,6 +47,24 @@ def bootstrap(values: ArrayLike, clusters: Sequence[str], *, seed: int = 0) -> E
     return Estimate(float(mean), float(min(low, mean)), float(max(high, mean)), len(data))
 
 
+def share(hits: ArrayLike, clusters: Sequence[str], *, seed: int = 0) -> Estimate:
+    """Estimate how often something happens, from whether it did in each episode.
+
+    As `bootstrap`; but where it always or never happened, resampling sees nothing else, and its interval would have
+    no width: it is the exact one of as many independent tasks as there are.
+
+    Source:
+        Clopper and Pearson 1934.
+    """
+    found = bootstrap(hits, clusters, seed=seed)
+    width = 1 - ((1 - LEVEL) / 2) ** (1 / len(set(clusters)))
+    if found.mean == 0:
+        return found._replace(high=width)
+    if found.mean == 1:
+        return found._replace(low=1 - width)
+    return found
+
+
 @lru_cache(maxsize=2)
 def _drawn(count: int, seed: int) -> NDArray[np.float64]:
     """How often each of `count` clusters is in each resample, shape (RESAMPLES, count); most metrics share it."""

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from evals.arms import BASELINE, ArmRecord
 from evals.prices import Price
 from evals.reports.blocks import Block, blocks
-from evals.reports.metrics import Estimate, bootstrap
+from evals.reports.metrics import Estimate, bootstrap, share
 from evals.reports.significance import ALPHA, holm, sign_flip
 from evals.rows import Row
 
@@ -104,11 +104,10 @@ def summarise(rows: Sequence[Row], arms: Sequence[ArmRecord], price: Price | Non
 def _alone(block: Block, arm: str, rows: Sequence[Row], measures: Mapping[str, Measure]) -> list[Line]:
     """What an arm did."""
     tasks = [row.task for row in rows]
-    lines = [
-        _line(block, arm, metric, bootstrap([measure(row) for row in rows], tasks))
-        for metric, measure in measures.items()
-        if rows
-    ]
+    lines = []
+    for metric, measure in measures.items() if rows else ():
+        estimate = share if metric == "success" else bootstrap
+        lines.append(_line(block, arm, metric, estimate([measure(row) for row in rows], tasks)))
     if solved := [row for row in rows if row.success]:
         steps = bootstrap([row.steps for row in solved], [row.task for row in solved])
         lines.append(_line(block, arm, "steps_solved", steps))
@@ -126,8 +125,8 @@ def _compared(block: Block, arm: str, pairs: Sequence[Pair], measures: Mapping[s
         lines.append(_line(block, arm, over_none(metric), bootstrap(gains, tasks), sign_flip(gains, tasks)))
         if metric in CONTESTED:
             won, lost = [gain > 0 for gain in gains], [gain < 0 for gain in gains]
-            lines.append(_line(block, arm, f"{metric}_won", bootstrap(won, tasks)))
-            lines.append(_line(block, arm, f"{metric}_lost", bootstrap(lost, tasks)))
+            lines.append(_line(block, arm, f"{metric}_won", share(won, tasks)))
+            lines.append(_line(block, arm, f"{metric}_lost", share(lost, tasks)))
     return lines
 
 
