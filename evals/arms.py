@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from evals.rows import EpisodeKey
 from memp.agents import Agent, LLMAgent, RandomAgent, ReplayAgent
 from memp.chat import ChatModel
 from memp.errors import InputError, unknown_name
 from memp.retrieve import Key
 from memp.trajectory import Record
 from memp.update import Policy
+from tasks.base import Task
 
 AGENTS = ("llm", "random", "replay", "verbatim")
 
@@ -23,7 +25,7 @@ PRACTICE = "practice"
 
 @dataclass(frozen=True)
 class Recall:
-    """How procedures come from a memory: equal ones share what they open."""
+    """How procedures come from a memory."""
 
     recipe: str
     """The name of the `Recipe` that the memory was built by."""
@@ -88,6 +90,10 @@ class Arm:
             key=None if recall is None else recall.key,
             amounts=dict(self.amounts),
         )
+
+    def key(self, task: Task, seed: int) -> EpisodeKey:
+        """What its episode in a task is known by."""
+        return EpisodeKey(self.name, task.id, task.split, seed, self.model, self.source)
 
     def memory(self, group: int) -> str:
         """The name of the memory that the arm has in a group of tasks; empty without one."""

@@ -8,13 +8,13 @@ from itertools import product
 from pathlib import Path
 from random import Random
 
-from evals.arms import PRACTICE, Arm
+from evals.arms import Arm
 from evals.chats.counted import Counted
 from evals.chats.wrapped import Guarded
 from evals.experts import experts
 from evals.folder import Built, Folder
 from evals.plan import Plan, Recipe
-from evals.rows import EpisodeKey, Episodes, Row
+from evals.rows import Episodes, Row
 from evals.runner import Progress, SoFar
 from evals.worlds import World
 from memp.chat import ChatModel
@@ -61,10 +61,8 @@ class Memories:
         self._lived += len(world.train)
         for recipe in self._plan.recipes:
             if recipe in missing and recipe.lived_by:
-                keys = [
-                    EpisodeKey(PRACTICE, task.id, task.split, world.seeds[0], recipe.lived_by)
-                    for task in world.train
-                ]
+                arm = next(arm for arm in self._plan.practice if arm.model == recipe.lived_by)
+                keys = [arm.key(task, world.seeds[0]) for task in world.train]
                 lived = practice.lived(keys)
                 self._make(world, recipe.name, recipe, lived, policy="validation", rows=practice.rows(keys))
             elif recipe in missing:
@@ -79,6 +77,7 @@ class Memories:
         Raises:
             InputError: if one that had learned is not the one noted.
             ModelError: if a model could not be reached; what it had not finished is begun again.
+            BudgetSpent: if what it takes is no longer allowed; the same.
         """
         recipes = {recipe.name: recipe for recipe in self._plan.recipes}
         tasks = world.groups[group - 1].tasks
@@ -87,9 +86,7 @@ class Memories:
                 continue
             name = arm.memory(group)
             if not self._holds(world, name):
-                keys = [
-                    EpisodeKey(arm.name, task.id, task.split, seed) for seed in world.seeds for task in tasks
-                ]
+                keys = [arm.key(task, seed) for seed in world.seeds for task in tasks]
                 self._make(
                     world,
                     name,
@@ -265,5 +262,5 @@ def _refuse_foreign(memory: ProceduralMemory, path: Path, known: Sequence[Task])
     foreign = {procedure.source for procedure in memory.procedures()} - {task.id for task in known}
     if foreign:
         raise InputError(
-            f"{path} holds a procedure of {min(foreign)!r}, no training task of this study; give another --out"
+            f"{path} holds a procedure of {min(foreign)!r}, which this study had not done by then; give another --out"
         )

@@ -17,6 +17,11 @@ OpenChat = Callable[[str | None], ChatModel | None]
 """Opens the chat model of a name, as `chat_model` does; None of none."""
 
 
+def kept(chat: ChatModel | None) -> Granularity:
+    """What procedures keep where a study does not compare that: also a script, where a model can write one."""
+    return "trajectory" if chat is None else "proceduralization"
+
+
 @dataclass(frozen=True)
 class Recipe:
     """How a memory is built from the trajectories of a world's training tasks."""

@@ -85,37 +85,49 @@ def read(path: Path, kind: type[R]) -> tuple[list[R], bytes]:
 class Lines(Generic[R]):
     """Records in a file of JSON lines, appended by several threads and read back.
 
-    A line that a kill cut short is dropped: its episode is run again.
+    The file is read when it is first asked for or added to. A line that a kill cut short is dropped: its episode
+    is run again.
     """
 
     def __init__(self, path: Path, kind: type[R]) -> None:
-        """Read what is there.
+        """Take the file, which need not exist; nothing is read yet."""
+        self._path = path
+        self._kind = kind
+        self._lock = threading.Lock()
+        self._file: BufferedWriter | None = None
+        self._read: list[R] | None = None
+
+    @property
+    def held(self) -> Sequence[R]:
+        """All records, in the order of the file.
 
         Raises:
             InputError: if a line other than a last one cut short is no record of this kind.
         """
-        self._path = path
-        self._lock = threading.Lock()
-        self._file: BufferedWriter | None = None
-        self._held, cut = read(path, kind)
-        if cut:
-            with path.open("r+b") as file:
-                file.truncate(path.stat().st_size - len(cut))
-
-    @property
-    def held(self) -> Sequence[R]:
-        """All records, in the order of the file."""
         with self._lock:
-            return tuple(self._held)
+            return tuple(self._records())
 
     def add(self, record: R) -> None:
-        """Append a record; the file has it when this returns."""
+        """Append a record; the file has it when this returns.
+
+        Raises:
+            InputError: as `held`.
+        """
         line = record.model_dump_json().encode() + b"\n"
         with self._lock:
+            records = self._records()
             self._file = self._file or self._opened()
             self._file.write(line)
             self._file.flush()
-            self._held.append(record)
+            records.append(record)
+
+    def _records(self) -> list[R]:
+        if self._read is None:
+            self._read, cut = read(self._path, self._kind)
+            if cut:
+                with self._path.open("r+b") as file:
+                    file.truncate(self._path.stat().st_size - len(cut))
+        return self._read
 
     def _opened(self) -> BufferedWriter:
         """The file, open as long as this object lives: to open it for every line took longer than all else."""

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Self
 
 from memp.errors import unknown_name
+from memp.retrieve import Key, known_key
 from tasks.base import Split
 
 
@@ -140,6 +141,18 @@ class Settings(Scale):
     def all_seeds(self) -> tuple[int, ...]:
         """Every seed, in order."""
         return tuple(range(self.seed, self.seed + self.seeds))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Keyed(Settings):
+    """The settings of a study whose procedures are found by a key that is chosen."""
+
+    key: Key = "query"
+    """What procedures are found by, in every arm but `random`."""
+
+    def __post_init__(self) -> None:
+        """Raise `InputError` if there is no such key."""
+        known_key(self.key)
 
 
 def concurrency(settings: Settings) -> int:

@@ -31,8 +31,7 @@ class Job(NamedTuple):
     @property
     def key(self) -> EpisodeKey:
         """That of its row."""
-        arm = self.arm
-        return EpisodeKey(arm.name, self.task.id, self.task.split, self.seed, arm.model, arm.source)
+        return self.arm.key(self.task, self.seed)
 
 
 def run(

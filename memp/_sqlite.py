@@ -62,6 +62,8 @@ class CacheFile:
     def read(self, keys: Sequence[bytes]) -> dict[bytes, bytes]:
         """Return the values there are.
 
+        The value is the second column whatever it is called: older files of ours had another name for it.
+
         Raises:
             StoreError: if the file cannot be read.
         """

@@ -72,6 +72,13 @@ def run(
     return write(out, read_results([ran(out, settings, workers=workers, progress=progress)])).lines
 
 
+def options(episodes: int) -> list[str]:
+    """What the command line is told of a study that is over in a moment."""
+    return (
+        f"--env gridworld --model openai:test --split test --episodes {episodes} --train 4 --max-steps 2 --seeds 1"
+    ).split()
+
+
 def rows_in(out: Path) -> list[Row]:
     """The episodes of a folder, in the order they ended."""
     return list(Lines(out / "episodes.jsonl", Row).held)

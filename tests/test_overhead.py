@@ -41,12 +41,8 @@ with OpenAIServer(lambda messages: completion(answer(messages), usage=usage, wai
 
 @pytest.mark.parametrize("agent", AGENTS)
 def test_a_study_takes_under_half_a_millisecond_of_an_episode_for_itself(tmp_path: Path, agent: str) -> None:
-    found = []
-    for number in range(TRIES):  # another process can only make a try worse, one way or the other
-        found.append(overhead(Folder(tmp_path / str(number)), agent).added_s)
-        if found[-1] < LIMIT_S:
-            return
-    raise AssertionError(found)
+    tries = (overhead(Folder(tmp_path / str(number)), agent).added_s for number in range(TRIES))
+    assert any(added_s < LIMIT_S for added_s in tries)  # another process can only make a try worse
 
 
 def test_the_command_prints_what_it_measured_beside_the_limit() -> None:

@@ -388,7 +388,7 @@ def test_a_test_procedure_planted_in_the_memory_is_refused(tmp_path: Path) -> No
     (tmp_path / "episodes.jsonl").unlink()
     with ProceduralMemory.open(tmp_path / MEMORY) as memory:
         memory.update([planted()])
-    with pytest.raises(InputError, match="no training task of this study"):
+    with pytest.raises(InputError, match="which this study had not done"):
         run(tmp_path)
     assert rows_in(tmp_path) == []
 

@@ -13,21 +13,9 @@ from evals.chats.spending import BUDGET_SPENT, Budget, BudgetSpent, Charge, Spen
 from evals.rows import Lines
 from memp.chat import Reply
 from memp.errors import InputError
-from tests.studies import DISTIL, by_key, manifest_in, rows_in, serving
+from tests.studies import DISTIL, by_key, manifest_in, options, rows_in, serving
 
-OPTIONS = [
-    "--env",
-    "gridworld",
-    "--model",
-    "openai:test",
-    "--split",
-    "test",
-    "--episodes",
-    "8",
-    "--train",
-    "4",
-]
-OPTIONS += ["--max-steps", "2", "--seeds", "1", "--no-cache"]
+OPTIONS = [*options(8), "--no-cache"]
 
 PRICES = ["--price-in", "1000", "--price-out", "2000"]
 

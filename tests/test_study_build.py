@@ -410,7 +410,7 @@ def test_a_test_procedure_planted_in_any_memory_is_refused(whole: Whole, tmp_pat
     env = GridWorld()
     with ProceduralMemory.open(memory_of(out, name)) as memory:
         memory.update([expert_trajectory(env, sample(env, "test", SMALL.episodes)[0].id)])
-    with serving(), pytest.raises(InputError, match=rf"{name}\.db holds a procedure of .* no training task"):
+    with serving(), pytest.raises(InputError, match=rf"{name}\.db holds a procedure of .* had not done"):
         run(out, SMALL)
 
 

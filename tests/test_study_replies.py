@@ -26,23 +26,11 @@ from memp import ScriptedChat
 from memp.chat import ChatModel, Message, Reply
 from memp.errors import InputError, ModelError, StoreError
 from tests.openai_server import Messages
-from tests.studies import by_key, manifest_in, rows_in, serving
+from tests.studies import by_key, manifest_in, options, rows_in, serving
 
 HELLO: list[Message] = [{"role": "user", "content": "hello"}]
 
-OPTIONS = [
-    "--env",
-    "gridworld",
-    "--model",
-    "openai:test",
-    "--split",
-    "test",
-    "--episodes",
-    "4",
-    "--train",
-    "4",
-]
-OPTIONS += ["--max-steps", "2", "--seeds", "1"]
+OPTIONS = options(4)
 
 
 def remembering(

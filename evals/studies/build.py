@@ -6,25 +6,21 @@ from dataclasses import dataclass
 
 from evals.arms import Arm, Recall, agent, baseline
 from evals.plan import OpenChat, Plan, Recipe
-from evals.settings import Settings
+from evals.settings import Keyed
 from evals.worlds import worlds
 from memp.chat import chat_model
 from memp.embedding import embedder
 from memp.errors import InputError
 from memp.procedure import Granularity
-from memp.retrieve import Key, known_key
 
 GRANULARITIES: tuple[Granularity, ...] = ("script", "trajectory", "proceduralization")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Build(Settings):
+class Build(Keyed):
     """The settings of the study `build`."""
 
     study = "build"
-
-    key: Key = "query"
-    """What procedures are found by, in every arm."""
 
 
 def plan(settings: Build, open_chat: OpenChat = chat_model) -> Plan:
@@ -40,7 +36,6 @@ def plan(settings: Build, open_chat: OpenChat = chat_model) -> Plan:
             "the arms 'script' and 'proceduralization' need a chat model that distils:"
             " --model openai:<model> or local:<path or name>"
         )
-    known_key(settings.key)
     chat = open_chat(settings.model)
     acting = agent(settings.agent, chat, settings.fallback)
     recipes = [Recipe(granularity, granularity, chat, settings.key) for granularity in GRANULARITIES]

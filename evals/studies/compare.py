@@ -7,26 +7,22 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
 from evals.arms import Arm, Recall, agent, baseline
-from evals.plan import OpenChat, Plan, Recipe
-from evals.settings import Settings
+from evals.plan import OpenChat, Plan, Recipe, kept
+from evals.settings import Keyed
 from evals.worlds import Group, World, worlds
 from memp.chat import chat_model
 from memp.embedding import embedder
 from memp.errors import InputError
-from memp.retrieve import Key, known_key
 
 MEMORY = "memory"
 """The arm that has one."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compare(Settings):
+class Compare(Keyed):
     """The settings of the study `compare`."""
 
     study = "compare"
-
-    key: Key = "query"
-    """What procedures are found by."""
 
     task: str | None = None
     """The id of the task; None takes the first that is tested on."""
@@ -38,10 +34,9 @@ def plan(settings: Compare, open_chat: OpenChat = chat_model) -> Plan:
     Raises:
         InputError: if the settings cannot be carried out.
     """
-    known_key(settings.key)
     chat = open_chat(settings.model)
     acting = agent(settings.agent, chat, settings.fallback)
-    recipe = Recipe("memory", "proceduralization" if chat else "trajectory", chat, settings.key)
+    recipe = Recipe("memory", kept(chat), chat, settings.key)
     return Plan(
         settings,
         recipes=(recipe,),

@@ -5,13 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from evals.arms import Arm, Recall, agent, baseline
-from evals.plan import OpenChat, Plan, Recipe
-from evals.settings import Settings
+from evals.plan import OpenChat, Plan, Recipe, kept
+from evals.settings import Keyed
 from evals.worlds import worlds
 from memp.chat import chat_model
 from memp.embedding import embedder
-from memp.procedure import Granularity
-from memp.retrieve import Key, known_key
 
 WHOLE = "whole"
 """The memory of all training tasks."""
@@ -21,13 +19,10 @@ SHOWN, HELD = "procedures shown", "training tasks in memory"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scaling(Settings):
+class Scaling(Keyed):
     """The settings of the study `scaling`."""
 
     study = "scaling"
-
-    key: Key = "query"
-    """What procedures are found by, in every arm but `random`."""
 
     shown: tuple[int, ...] = (1, 2, 4, 8)
     """How many procedures are shown, from a memory of all training tasks; each is an arm."""
@@ -44,12 +39,10 @@ def plan(settings: Scaling, open_chat: OpenChat = chat_model) -> Plan:
     Raises:
         InputError: if the settings cannot be carried out.
     """
-    known_key(settings.key)
     chat = open_chat(settings.model)
     acting = agent(settings.agent, chat, settings.fallback)
-    build: Granularity = "proceduralization" if chat else "trajectory"
     held = sorted({count for count in settings.held if count < settings.train})
-    parts = [Recipe(f"n={count}", build, chat, settings.key, take=count) for count in held]
+    parts = [Recipe(f"n={count}", kept(chat), chat, settings.key, take=count) for count in held]
 
     whole = (HELD, settings.train)
     drawn = Arm("random", acting, Recall(WHOLE, "random", settings.k), amounts=((SHOWN, settings.k), whole))
@@ -64,7 +57,7 @@ def plan(settings: Scaling, open_chat: OpenChat = chat_model) -> Plan:
 
     return Plan(
         settings,
-        recipes=(*parts, Recipe(WHOLE, build, chat, settings.key)),
+        recipes=(*parts, Recipe(WHOLE, kept(chat), chat, settings.key)),
         arms=(
             baseline(acting),
             drawn,

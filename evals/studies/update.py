@@ -5,23 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from evals.arms import Arm, Recall, agent, baseline
-from evals.plan import OpenChat, Plan, Recipe
-from evals.settings import Settings, Stream
+from evals.plan import OpenChat, Plan, Recipe, kept
+from evals.settings import Keyed, Stream
 from evals.worlds import worlds
 from memp.chat import chat_model
 from memp.embedding import embedder
-from memp.retrieve import Key, known_key
 from memp.update import POLICIES, Policy
 
 
 @dataclass(frozen=True, kw_only=True)
-class Update(Stream, Settings):
+class Update(Stream, Keyed):
     """The settings of the study `update`."""
 
     study = "update"
-
-    key: Key = "query"
-    """What procedures are found by, in every arm but `random`."""
 
 
 def plan(settings: Update, open_chat: OpenChat = chat_model) -> Plan:
@@ -36,10 +32,9 @@ def plan(settings: Update, open_chat: OpenChat = chat_model) -> Plan:
     Raises:
         InputError: if the settings cannot be carried out.
     """
-    known_key(settings.key)
     chat = open_chat(settings.model)
     acting = agent(settings.agent, chat, settings.fallback)
-    recipe = Recipe("start", "proceduralization" if chat else "trajectory", chat, settings.key)
+    recipe = Recipe("start", kept(chat), chat, settings.key)
     policies: tuple[Policy, ...] = tuple(name for name in POLICIES if chat or name != "reflection")
     found, drawn = (Recall(recipe.name, key, settings.k) for key in (settings.key, "random"))
     return Plan(

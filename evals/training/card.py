@@ -9,7 +9,13 @@ from itertools import count, islice
 from pathlib import Path
 from string import Template
 
-from evals.training.batches import CHUNK, TEXT_WEIGHT, batches
+from evals.training.batches import (
+    ANSWERED_NAME_WEIGHT,
+    CHUNK,
+    KNOWN_NAME_WEIGHT,
+    TEXT_WEIGHT,
+    batches,
+)
 from evals.training.demonstrations import PROMPTS, prompt_of
 from evals.training.train import CONTEXT, NOTES, Point, Recipe, accuracy
 from evals.training.words import WORDS
@@ -57,8 +63,9 @@ The tokenizer knows $words words and fixed phrases; whatever else a prompt says 
 
 `python -m evals.training $name` trains it anew: Muon, and AdamW for embeddings and norms, both at the learning rate
 $learning_rate with warm-up and cosine decay; $steps steps of at most $batch_tokens tokens with their padding, seed
-$seed; $tokens tokens in all, $minutes minutes on two shared cores. Answers count in full, what is read counts
-$text_weight. Other processors round
+$seed; $tokens tokens in all, $minutes minutes on two shared cores. An answer counts in full
+and a name in it $answered_name_weight times, for there are few; what is read counts $text_weight, and a name that
+is read again $known_name_weight, for it can only be looked up and copied, as in an answer. Other processors round
 differently, and so come to other weights.
 
 | step | tokens | loss | answers right on held-out demonstrations, % |
@@ -114,6 +121,8 @@ def _filled(
         tokens=f"{last.tokens / 1e6:.0f} M",
         minutes=f"{last.seconds / 60:.0f}",
         text_weight=TEXT_WEIGHT,
+        known_name_weight=KNOWN_NAME_WEIGHT,
+        answered_name_weight=f"{ANSWERED_NAME_WEIGHT:.0f}",
         curve="\n".join(rows),
         asked=ASKED,
         right=", ".join(f"{prompt} {100 * share:.1f} %" for prompt, share in right.items()),

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
+from itertools import count
 from random import Random
 from typing import TypeVar
 
 from evals.training import answers
 from evals.training.experience import Knowledge, Lived, live
-from evals.training.teacher import Decision, Teacher, lesson, stray_thought
+from evals.training.teacher import Decision, lesson, stray_thought
 from evals.training.worlds import FreshPlace, draw_place, draw_rule, draw_style, draw_task, rearranged
 from memp import guidance
 from memp.procedure import Granularity, Match, Procedure, Provenance, procedure_id
@@ -196,18 +197,10 @@ def _explored(random: Random, task: GridTask, known: Knowledge, *, budget: int) 
     """The teacher's episode, with a slip now and then."""
     env = _world(budget)
     env.begin(task)
-    teacher: Teacher = lesson(env, task, known)
+    teacher = lesson(env, task, known)
     slips = random.choice(SLIPS)
-
-    actions: list[str] = []
-    over = False
-    while not over:
-        action = _slip(random) if random.random() < slips else teacher.act(env.at)
-        observation, _, terminated, truncated, _ = env.step(action)
-        teacher.saw(action, observation, env.at)
-        actions.append(action)
-        over = terminated or truncated
-    return live(env, task, actions)
+    actions = (_slip(random) if random.random() < slips else teacher.act(env.at) for _ in count())
+    return live(env, task, actions, teacher.saw)
 
 
 def _slipped(random: Random, decided: Decision) -> Decision:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -80,8 +80,16 @@ class Lived:
         return region(size, things[thing])
 
 
-def live(env: GridWorld, task: GridTask, actions: Iterable[str]) -> Lived:
-    """Carry out actions in a task, to the end of the episode or of the actions."""
+def live(
+    env: GridWorld,
+    task: GridTask,
+    actions: Iterable[str],
+    saw: Callable[[str, str, Cell], None] = lambda *_: None,
+) -> Lived:
+    """Carry out actions in a task, to the end of the episode or of the actions.
+
+    `saw` is told of each action, of what it led to, and where, before the next action is asked for.
+    """
     start, info = env.begin(task)
     steps: list[Step] = []
     visited = [env.at]
@@ -89,6 +97,7 @@ def live(env: GridWorld, task: GridTask, actions: Iterable[str]) -> Lived:
         observation, _, terminated, truncated, info = env.step(action)
         steps.append(Step(action=action, observation=observation))
         visited.append(env.at)
+        saw(action, observation, env.at)
         if terminated or truncated:
             break
     trajectory = Trajectory(

@@ -124,6 +124,9 @@ def _attend(  # noqa: PLR0917 - transformers' order
 
     Returns:
         Shape (1, tokens, heads, head size).
+
+    Raises:
+        NotImplementedError: if the model wants attention of another kind; `packs` then leaves it as it was.
     """
     strange = {name for name, given in others.items() if given is not None and given is not False} - _HARMLESS
     if packed is None or attention_mask is not None or strange or not _is_causal(module, others):
