@@ -4,7 +4,8 @@ from memp.chat import ChatModel, ScriptedChat
 from memp.embedding import Embedder
 from memp.episode import Episode
 from memp.errors import MempError
-from memp.memory import ProceduralMemory, reembed
+from memp.keys import reembed
+from memp.memory import ProceduralMemory
 from memp.procedure import Match, Procedure, Script
 from memp.trajectory import Step, Trajectory
 from memp.update import MemoryUpdate

@@ -17,7 +17,8 @@ from memp import __version__, guidance
 from memp.build import GRANULARITIES
 from memp.errors import MempError
 from memp.formats import FORMATS, Source, read
-from memp.memory import ProceduralMemory, reembed
+from memp.keys import reembed
+from memp.memory import ProceduralMemory
 from memp.procedure import Procedure
 from memp.retrieve import KEYS
 from memp.update import POLICIES, MemoryUpdate

@@ -2,35 +2,24 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import TypeAlias
 
-import numpy as np
-
-from memp._threads import side_by_side
 from memp.build import Builder
 from memp.chat import ChatModel, chat_model
-from memp.embedding import HashEmbedder, NamedEmbedder
 from memp.embedding import embedder as embedder_of
-from memp.embedding.base import Embedder, FloatMatrix, checked
+from memp.embedding.base import Embedder
 from memp.episode import Episode
-from memp.errors import InputError, ModelError, NotFound, ReplyFormatError, SpaceMismatch, StoreError
+from memp.errors import InputError, NotFound, StoreError
+from memp.keys import Keys, stored_embedder
 from memp.procedure import Granularity, Match, Procedure, Revision, Tombstone
 from memp.retrieve import Key, Retriever, known_key
 from memp.store import Counts, ProcedureStore, Quarantined, open_store
 from memp.store.base import QuarantineKind
 from memp.trajectory import Trajectory
 from memp.update import MemoryUpdate, Policy, Updater, set_aside
-
-BATCH = 256
-"""How many tasks are embedded at once when keys are made."""
-
-_Keys: TypeAlias = tuple[Procedure, Sequence[str], FloatMatrix]
-"""What a procedure is found by: texts, and a unit row for each."""
 
 
 class ProceduralMemory:
@@ -62,10 +51,7 @@ class ProceduralMemory:
         self._update = Updater(
             update, Builder(build, chat), chat, success_at=success_at, concurrency=concurrency
         )
-        self._concurrency = concurrency
-        self._indexed_at: object = None
-        self._indexing = threading.Lock()
-        self._claim_space()
+        self._keys = Keys(store, embedder, self._retrieve, concurrency=concurrency)
 
     @classmethod
     def open(
@@ -112,7 +98,7 @@ class ProceduralMemory:
         try:
             return cls(
                 store,
-                embedder=chosen or _stored_embedder(store),
+                embedder=chosen or stored_embedder(store),
                 chat=model,
                 build=build,
                 key=key,
@@ -159,7 +145,7 @@ class ProceduralMemory:
             ModelError: if the facts or the vectors of the task could not be had.
             SpaceMismatch: if the memory was re-embedded since it was opened.
         """
-        self._index_missing()
+        self._keys.complete()
         return list(self._retrieve(task, k, exclude))
 
     def episode(
@@ -254,7 +240,7 @@ class ProceduralMemory:
                 raise InputError(f"{item.id!r} cannot be tried in this memory: {reason}")
         restored = [_restored(item, reward) for item in chosen if item.kind != "facts"]
         result = self._learn(list(dict.fromkeys(restored)), retried=chosen)
-        self._index_missing()
+        self._keys.complete()
         return result
 
     def stats(self) -> Counts:
@@ -286,19 +272,6 @@ class ProceduralMemory:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def _claim_space(self) -> None:
-        """Refuse a store whose vectors another embedder made."""
-        if self.store.setting("embedder") is None:
-            with self.store.transaction():
-                if self.store.setting("embedder") is None:  # of two processes, the first one decides
-                    self.store.set("embedder", self._embedder.name)
-        made_by = self.store.setting("embedder")
-        if made_by != self._embedder.name:
-            raise SpaceMismatch(
-                f"{self.store.name} holds vectors of {made_by!r}, not of {self._embedder.name!r}; open it "
-                f"with that embedder, or re-embed it: memp reembed {self.store.name} --embedder NAME"
-            )
 
     def _waits_for(self, item: Quarantined) -> str:
         """Why this memory, as it was opened, can make no use of an item; empty if it can."""
@@ -332,126 +305,14 @@ class ProceduralMemory:
             if not isinstance(trajectory, Trajectory):
                 raise InputError(f"update takes trajectories, and {trajectory!r:.100} is none")
         plan = self._update.plan(self.store, trajectories)
-        keys, aside = self._keys([procedure for _, procedure in plan.built], may_wait=True)
+        made = self._keys.make([procedure for _, procedure in plan.built], may_wait=True)
         with self.store.transaction():
-            self._claim_space()
+            self._keys.claim_space()
             result = self._update.apply(self.store, plan, retried=bool(retried))
-            written = {change.id for change in (*result.added, *result.revised)}
-            for procedure, texts, vectors in keys:
-                if procedure.id in written:
-                    self.store.index(procedure.id, self._retrieve.kind, texts, vectors)
-            for item in aside:
-                if item.payload["procedure"] in written:
-                    self.store.quarantine(item)
+            self._keys.write(made, {change.id for change in (*result.added, *result.revised)})
             for item in retried:
                 self.store.release(item.id)
         return result
-
-    def _index_missing(self) -> None:
-        """Make the keys of procedures that have none of this kind, where anything was written since."""
-        if not self._retrieve.indexes or self._indexed_at == self.store.version:
-            return
-        with self._indexing:  # so that no two threads extract the same facts
-            version = self.store.version
-            if self._indexed_at != version:
-                self._index_now(version)
-
-    def _index_now(self, version: object) -> None:
-        self._claim_space()
-        aside = {
-            item.payload["procedure"]
-            for item in self.quarantine()
-            if item.kind == "facts" and item.payload["keys"] == self._retrieve.kind
-        }
-        missing = [found for found in self.store.unindexed(self._retrieve.kind) if found.id not in aside]
-        for start in range(0, len(missing), BATCH):
-            keys, failed = self._keys(missing[start : start + BATCH], may_wait=False)
-            with self.store.transaction():
-                self._claim_space()
-                for procedure, texts, vectors in keys:
-                    current = self.store.get(procedure.id)
-                    if current is not None and current.task == procedure.task:  # nobody wrote meanwhile
-                        self.store.index(procedure.id, self._retrieve.kind, texts, vectors)
-                for item in failed:
-                    self.store.quarantine(item)
-        if not missing:  # otherwise the next call looks again
-            self._indexed_at = version
-
-    def _keys(
-        self, procedures: Sequence[Procedure], *, may_wait: bool
-    ) -> tuple[list[_Keys], list[Quarantined]]:
-        """Embed what procedures are found by; the second list is of those whose facts could not be read.
-
-        Args:
-            procedures: To be found.
-            may_wait: Leave out those whose facts a model could not be reached for: the next retrieval makes
-                their keys. An outage passes, so that nothing is set aside for it.
-
-        Raises:
-            ModelError: if a model could not be reached, and it may not wait.
-        """
-        if not self._retrieve.indexes:
-            return [], []
-        found: list[tuple[Procedure, Sequence[str]]] = []
-        failed = []
-
-        def extracted(procedure: Procedure) -> Sequence[str] | ModelError:
-            try:
-                return self._retrieve.texts(procedure.task)
-            except ReplyFormatError as error:
-                return error
-            except ModelError as error:
-                if not may_wait:
-                    raise
-                return error
-
-        at_once = self._concurrency if self._retrieve.asks else 1
-        for procedure, texts in side_by_side(extracted, procedures, at_once):
-            if isinstance(texts, ReplyFormatError):
-                payload = {"procedure": procedure.id, "keys": self._retrieve.kind}
-                failed.append(set_aside("facts", texts, payload, datetime.now(UTC)))
-            elif not isinstance(texts, ModelError):
-                found.append((procedure, texts))
-        vectors = _embedded(self._embedder, [texts for _, texts in found])
-        return [(*pair, part) for pair, part in zip(found, vectors, strict=True)], failed
-
-
-def reembed(path: str | Path, embedder: str | Embedder) -> int:
-    """Make all vectors of a memory anew with another embedder; returns the number of procedures.
-
-    Raises:
-        StoreError: if the memory cannot be opened or written; then it is unchanged.
-        ModelError: if the embedder failed; then it is unchanged.
-    """
-    chosen = embedder_of(embedder)
-    store = open_store(path, create=False)
-    try:
-        with store.transaction():
-            keys = store.key_texts()
-            store.drop_keys()
-            store.set("embedder", chosen.name)
-            for start in range(0, len(keys), BATCH):
-                batch = keys[start : start + BATCH]
-                vectors = _embedded(chosen, [texts for _, _, texts in batch])
-                for (procedure_id, kind, texts), part in zip(batch, vectors, strict=True):
-                    store.index(procedure_id, kind, texts, part)
-            return store.counts().procedures
-    finally:
-        store.close()
-
-
-def _embedded(embedder: Embedder, texts: Sequence[Sequence[str]]) -> list[FloatMatrix]:
-    """Embed the keys of several procedures at once; returns one matrix for each."""
-    if not texts:
-        return []
-    every = [text for part in texts for text in part]
-    vectors = checked(embedder.embed(every, "key"), len(every), embedder.name)
-    return np.split(vectors, np.cumsum([len(part) for part in texts])[:-1])
-
-
-def _stored_embedder(store: ProcedureStore) -> Embedder:
-    name = store.setting("embedder")
-    return HashEmbedder() if name is None else NamedEmbedder(name)
 
 
 def _restored(item: Quarantined, reward: float | None) -> Trajectory:

@@ -17,7 +17,8 @@ from memp import keywords, reembed
 from memp.chat import Message, ScriptedChat
 from memp.embedding import Embedder, FloatMatrix, HashEmbedder, Role
 from memp.errors import InputError, ModelError, NotFound, SpaceMismatch, StoreError
-from memp.memory import BATCH, ProceduralMemory
+from memp.keys import BATCH
+from memp.memory import ProceduralMemory
 from memp.procedure import Usage
 from memp.retrieve import KEYS
 from memp.store import SQLiteStore
