@@ -10,23 +10,48 @@ from random import Random
 
 from evals.arms import Arm
 from evals.chats.counted import Counted
+from evals.chats.noted import Noted
 from evals.chats.wrapped import Guarded
 from evals.experts import experts
 from evals.folder import Built, Folder
 from evals.plan import Plan, Recipe
 from evals.rows import Episodes, Row
-from evals.runner import Progress, SoFar
+from evals.runner import Found, Progress, SoFar
 from evals.worlds import World
 from memp.chat import ChatModel
 from memp.errors import InputError
 from memp.memory import ProceduralMemory
+from memp.prompts import facts
 from memp.retrieve import Key
 from memp.trajectory import Trajectory
 from memp.update import Policy
 from tasks.base import Task
 
-Opened = dict[tuple[Arm, int], ProceduralMemory]
-"""By the arm that has them, and the seed."""
+
+class Opened:
+    """The memories that the arms have in a group of tasks."""
+
+    def __init__(self, extractor: Noted | None) -> None:
+        """Take who extracts facts; no arm has a memory yet."""
+        self._extractor = extractor
+        self._memories: dict[tuple[Arm, int], ProceduralMemory] = {}
+
+    def give(self, arm: Arm, seed: int, memory: ProceduralMemory) -> None:
+        """Give an arm its memory."""
+        self._memories[arm, seed] = memory
+
+    def retrieve(self, arm: Arm, seed: int, task: Task, text: str) -> Found:
+        """Find what is shown to an arm in a task with a text; never a procedure of that task itself.
+
+        The facts of a text are extracted once, but every episode that is shown what they find counts their tokens:
+        an agent on its own would have to ask.
+        """
+        if arm.recall is None:
+            return Found(())
+        matches = self._memories[arm, seed].retrieve(text, arm.recall.k, exclude=[task.id])
+        if arm.recall.key != "avefact" or self._extractor is None:
+            return Found(matches)
+        return Found(matches, *self._extractor.tokens(facts.render(text)))
 
 
 class Memories:
@@ -41,6 +66,7 @@ class Memories:
         self._workers = workers
         self._progress = progress
         self._allowed = allowed
+        self._extractor = None if plan.chat is None else Noted(plan.chat)
         self._lived = 0
         self._learned = 0
 
@@ -118,14 +144,14 @@ class Memories:
         """Open for retrieval what every arm has in a group of tasks, with each seed; arms share what is the same."""
         with ExitStack() as stack:
             shared: dict[tuple[str, Key, int], ProceduralMemory] = {}
-            opened: Opened = {}
+            opened = Opened(self._extractor)
             for arm, seed in product(self._plan.arms, world.seeds):
                 if arm.recall is None:
                     continue
                 which = (arm.memory(group), arm.recall.key, seed)
                 if which not in shared:
                     shared[which] = stack.enter_context(self._open_frozen(world, *which))
-                opened[arm, seed] = shared[which]
+                opened.give(arm, seed, shared[which])
             yield opened
 
     def _prove(self, world: World, name: str, group: int) -> None:
@@ -205,7 +231,7 @@ class Memories:
     def _open_frozen(self, world: World, name: str, key: Key, seed: int) -> ProceduralMemory:
         path = self._folder.memory(world.name, name)
         return self._open(
-            path, chat=self._plan.chat, key=key, seed=seed, concurrency=self._workers, create=False
+            path, chat=self._extractor, key=key, seed=seed, concurrency=self._workers, create=False
         )
 
     def _open(self, path: Path, **options: object) -> ProceduralMemory:

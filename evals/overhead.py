@@ -18,12 +18,11 @@ from rich.table import Table
 from evals.arms import Arm
 from evals.folder import EPISODES, LIVED, Folder
 from evals.plan import Plan
-from evals.runner import run_episode
+from evals.runner import Found, run_episode
 from evals.studies import retrieve
 from evals.study import run
 from evals.worlds import World
 from memp.memory import ProceduralMemory
-from memp.procedure import Match
 from tasks.base import Task
 
 LIMIT_S = 0.0005
@@ -92,14 +91,13 @@ def _bare_s(plan: Plan, folder: Folder) -> float:
 def _episodes(arms: Sequence[Arm], world: World, memories: Mapping[str, ProceduralMemory]) -> None:
     with closing(world.groups[0].open_env()) as env:
         for seed, task, arm in product(world.seeds, world.test, arms):
-            matches = partial(_matches, memories.get(arm.name), arm, task)
-            run_episode(env, task.id, arm.agent, matches, seed=seed)
+            run_episode(env, task.id, arm.agent, partial(_find, memories.get(arm.name), arm, task), seed=seed)
 
 
-def _matches(memory: ProceduralMemory | None, arm: Arm, task: Task, text: str) -> list[Match]:
+def _find(memory: ProceduralMemory | None, arm: Arm, task: Task, text: str) -> Found:
     if memory is None or arm.recall is None:
-        return []
-    return memory.retrieve(text, arm.recall.k, exclude=[task.id])
+        return Found(())
+    return Found(memory.retrieve(text, arm.recall.k, exclude=[task.id]))
 
 
 def _timed(call: Callable[[], object]) -> float:

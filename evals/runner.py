@@ -34,6 +34,14 @@ Progress = Callable[[str, int, int, SoFar | None], None]
 """Told of `stage, done, total, how it came out so far`, as a study goes on; None where nothing is rewarded."""
 
 
+class Found(NamedTuple):
+    """What is shown in an episode, and the tokens that it took a chat model to say what to look for."""
+
+    matches: Sequence[Match]
+    tokens_in: int = 0
+    tokens_out: int = 0
+
+
 class Outcome(NamedTuple):
     """How an episode went."""
 
@@ -43,13 +51,14 @@ class Outcome(NamedTuple):
     success: bool
     tokens_in: int
     tokens_out: int
+    """Of the agent's chat model, and of finding what is shown."""
 
 
 def run_episode(
     env: TextEnv,
     task_id: str,
     agent: Agent,
-    matches: Callable[[str], Sequence[Match]],
+    find: Callable[[str], Found],
     *,
     seed: int,
     episode_id: str = "",
@@ -60,13 +69,13 @@ def run_episode(
         env: Where.
         task_id: Which task.
         agent: Who.
-        matches: From the task's text to what the agent is shown.
+        find: From the task's text to what the agent is shown.
         seed: Of the environment and the agent.
         episode_id: What the trajectory is told from others by.
     """
     start, info = env.reset(seed, {"task": task_id})
-    shown = matches(info["task"])
-    policy = agent.start(info["task"], shown, seed=seed)
+    found = find(info["task"])
+    policy = agent.start(info["task"], found.matches, seed=seed)
     observation, steps = start, []
     while (action := policy.act(observation, env.admissible)) is not None:
         observation, _, terminated, truncated, info = env.step(action)
@@ -80,9 +89,10 @@ def run_episode(
         start=start,
         task_id=task_id,
         episode_id=episode_id,
-        shown=tuple(match.procedure.id for match in shown),
+        shown=tuple(match.procedure.id for match in found.matches),
     )
-    return Outcome(trajectory, info["success"], policy.tokens_in, policy.tokens_out)
+    tokens_in, tokens_out = policy.tokens_in + found.tokens_in, policy.tokens_out + found.tokens_out
+    return Outcome(trajectory, info["success"], tokens_in, tokens_out)
 
 
 def for_each(

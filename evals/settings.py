@@ -35,7 +35,19 @@ class Scale:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stream(Scale):
+class Keyed(Scale):
+    """How large a study is, and by what it finds procedures, where that is chosen."""
+
+    key: Key = "query"
+    """What procedures are found by, in every arm but `random`."""
+
+    def __post_init__(self) -> None:
+        """Raise `InputError` if there is no such key."""
+        known_key(self.key)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stream(Keyed):
     """How large a study is in which tasks arrive one group after the other."""
 
     groups: int = 4
@@ -55,11 +67,11 @@ SCALES: Mapping[str, Mapping[str, Scale]] = {
     "retrieve": {"gridworld": Scale(), "scienceworld": Scale()},
     "build": {
         # all 32 tasks of a split, and all 64 training tasks, of each of four universes
-        "gridworld": Scale(
+        "gridworld": Keyed(
             splits=("dev", "test"), episodes=32, train=64, k=2, max_steps=GRIDWORLD_STEPS, seeds=4
         ),
         # one seed: nothing there is random but an agent or a key that is
-        "scienceworld": Scale(splits=("dev", "test")),
+        "scienceworld": Keyed(splits=("dev", "test")),
     },
     "update": {
         # all tasks of both splits twice: before all is rearranged and after
@@ -75,16 +87,16 @@ SCALES: Mapping[str, Mapping[str, Scale]] = {
         "scienceworld": Stream(train=30),
     },
     "compare": {
-        "gridworld": Scale(train=64, k=2, max_steps=GRIDWORLD_STEPS),
-        "scienceworld": Scale(),
+        "gridworld": Keyed(train=64, k=2, max_steps=GRIDWORLD_STEPS),
+        "scienceworld": Keyed(),
     },
     "transfer": {
         "gridworld": Scale(episodes=32, train=64, k=2, max_steps=GRIDWORLD_STEPS, seeds=4),
         "scienceworld": Scale(),
     },
     "scaling": {
-        "gridworld": Scale(episodes=32, train=64, k=2, max_steps=GRIDWORLD_STEPS, seeds=4),
-        "scienceworld": Scale(),
+        "gridworld": Keyed(episodes=32, train=64, k=2, max_steps=GRIDWORLD_STEPS, seeds=4),
+        "scienceworld": Keyed(),
     },
 }
 """What is left unsaid, by study and environment: the one place of all defaults that depend on them."""
@@ -141,18 +153,6 @@ class Settings(Scale):
     def all_seeds(self) -> tuple[int, ...]:
         """Every seed, in order."""
         return tuple(range(self.seed, self.seed + self.seeds))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Keyed(Settings):
-    """The settings of a study whose procedures are found by a key that is chosen."""
-
-    key: Key = "query"
-    """What procedures are found by, in every arm but `random`."""
-
-    def __post_init__(self) -> None:
-        """Raise `InputError` if there is no such key."""
-        known_key(self.key)
 
 
 def concurrency(settings: Settings) -> int:

@@ -15,7 +15,6 @@ from evals.rows import EpisodeKey, Episodes, Row, episode_id
 from evals.runner import Progress, for_each, run_episode
 from evals.tally import Tally
 from evals.worlds import refuse_leaks
-from memp.procedure import Match
 from memp.trajectory import Trajectory
 from tasks.base import Task, TextEnv
 
@@ -68,7 +67,9 @@ def run(
     test = stage("episodes", folder.episodes(), len(plan.arms) * tested)
     memories = Memories(plan, folder, workers=workers, progress=progress, allowed=allowed)
     for world in plan.worlds:
-        practice.run(_jobs(plan.practice, world.train, world.seeds[:1]), world.groups[0].open_env, {})
+        practice.run(
+            _jobs(plan.practice, world.train, world.seeds[:1]), world.groups[0].open_env, Opened(None)
+        )
         memories.build(world, practice.episodes)
         try:
             for number, group in enumerate(world.groups):
@@ -121,15 +122,10 @@ class Stage:
 
 
 def _episode(env: TextEnv, job: Job, opened: Opened) -> tuple[Row, Trajectory]:
-    """Run one episode; it is never shown a procedure of its own task."""
+    """Run one episode."""
     arm, task, seed, group = job
-
-    def matches(text: str) -> list[Match]:
-        if arm.recall is None:
-            return []
-        return opened[arm, seed].retrieve(text, arm.recall.k, exclude=[task.id])
-
-    outcome = run_episode(env, task.id, arm.agent, matches, seed=seed, episode_id=episode_id(job.key))
+    find = partial(opened.retrieve, arm, seed, task)
+    outcome = run_episode(env, task.id, arm.agent, find, seed=seed, episode_id=episode_id(job.key))
     trajectory = outcome.trajectory
     row = Row(
         arm=arm.name,

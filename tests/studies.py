@@ -31,6 +31,8 @@ DISTIL = "Write the shortest general procedure"
 
 SCRIPT = "Goal: reach the goal\n1. take the key\n2. open the door"
 
+FACTS = "- open\n- door"
+
 Reply = Callable[[Messages], str | Response]
 
 
@@ -40,7 +42,7 @@ def answer(messages: Messages) -> str:
     if DISTIL in asked:
         return SCRIPT
     if "List the facts" in asked:
-        return "- open\n- door"
+        return FACTS
     return f"Action: {asked.rpartition('Possible actions: ')[2].split(', ')[0]}"
 
 

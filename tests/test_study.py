@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from evals.arms import AGENTS
 from evals.folder import Folder
 from evals.reports.summary import Line
 from evals.rows import Lines, Row
-from evals.runner import Progress, SoFar, for_each, run_episode
+from evals.runner import Found, Progress, SoFar, for_each, run_episode
 from evals.studies import retrieve
 from evals.studies.retrieve import Retrieve
 from evals.study import run as run_plan
@@ -546,15 +547,17 @@ def test_an_episode_reports_what_its_agent_was_shown_and_cost() -> None:
     task = env.tasks("test")[0].id
     asked: list[str] = []
 
-    def matches(text: str) -> Sequence[Match]:
+    def find(text: str, tokens: int = 0) -> Found:
         asked.append(text)
-        return []
+        return Found((), tokens, tokens)
 
-    outcome = run_episode(env, task, LLMAgent(chat), matches, seed=0, episode_id="e")
+    outcome = run_episode(env, task, LLMAgent(chat), find, seed=0, episode_id="e")
     assert len(outcome.trajectory.steps) == len(chat.calls) == env.max_steps
     assert outcome.tokens_in > 0
+    dearer = run_episode(env, task, LLMAgent(chat), partial(find, tokens=7), seed=0)
+    assert dearer.tokens_in - outcome.tokens_in == dearer.tokens_out - outcome.tokens_out == 7
     assert (outcome.trajectory.shown, outcome.trajectory.episode_id) == ((), "e")
-    assert asked == [env.reset(0, {"task": task})[1]["task"]]
+    assert asked == 2 * [env.reset(0, {"task": task})[1]["task"]]
 
 
 def test_an_episode_ends_where_the_agent_gives_up() -> None:
@@ -567,7 +570,7 @@ def test_an_episode_ends_where_the_agent_gives_up() -> None:
             return policy
 
     env = GridWorld()
-    outcome = run_episode(env, env.tasks("test")[0].id, GivesUp(), lambda _: [], seed=0)
+    outcome = run_episode(env, env.tasks("test")[0].id, GivesUp(), lambda _: Found(()), seed=0)
     assert (outcome.trajectory.steps, outcome.success) == ((), False)
 
 

@@ -27,6 +27,7 @@ from tests.factories import NOW
 from tests.openai_server import Messages, Request, Response, error
 from tests.studies import (
     DISTIL,
+    FACTS,
     SCRIPT,
     Reply,
     answer,
@@ -184,6 +185,14 @@ def test_another_key_finds_the_procedures_of_every_arm(tmp_path: Path, key: Any)
     asked = sum("List the facts" in request.prompt for request in server.requests)
     assert (asked > 0) == (key == "avefact")
     assert manifest_in(tmp_path)["key"] == key
+
+
+def test_the_facts_that_an_episode_is_found_by_count_in_its_tokens(tmp_path: Path) -> None:
+    with serving():
+        run(tmp_path, replace(SMALL, key="avefact", splits=("test",), train=4, max_steps=1))
+    acted, told = len("Action: wait".split()), len(FACTS.split())
+    for row in rows_in(tmp_path):
+        assert row.tokens_out == acted + (0 if row.arm in ("none", "random") else told)
 
 
 def test_a_replay_agent_without_memory_acts_at_random(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from evals.arms import Arm, Recall, agent, baseline
 from evals.plan import OpenChat, Plan, Recipe
-from evals.settings import Keyed
+from evals.settings import Keyed, Settings
 from evals.worlds import worlds
 from memp.chat import chat_model
 from memp.embedding import embedder
@@ -17,7 +17,7 @@ GRANULARITIES: tuple[Granularity, ...] = ("script", "trajectory", "proceduraliza
 
 
 @dataclass(frozen=True, kw_only=True)
-class Build(Keyed):
+class Build(Keyed, Settings):
     """The settings of the study `build`."""
 
     study = "build"

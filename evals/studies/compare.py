@@ -8,7 +8,7 @@ from difflib import get_close_matches
 
 from evals.arms import Arm, Recall, agent, baseline
 from evals.plan import OpenChat, Plan, Recipe, kept
-from evals.settings import Keyed
+from evals.settings import Keyed, Settings
 from evals.worlds import Group, World, worlds
 from memp.chat import chat_model
 from memp.embedding import embedder
@@ -19,7 +19,7 @@ MEMORY = "memory"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compare(Keyed):
+class Compare(Keyed, Settings):
     """The settings of the study `compare`."""
 
     study = "compare"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from evals.arms import Arm, Recall, agent, baseline
 from evals.plan import OpenChat, Plan, Recipe, kept
-from evals.settings import Keyed
+from evals.settings import Keyed, Settings
 from evals.worlds import worlds
 from memp.chat import chat_model
 from memp.embedding import embedder
@@ -19,7 +19,7 @@ SHOWN, HELD = "procedures shown", "training tasks in memory"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scaling(Keyed):
+class Scaling(Keyed, Settings):
     """The settings of the study `scaling`."""
 
     study = "scaling"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from evals.arms import Arm, Recall, agent, baseline
 from evals.plan import OpenChat, Plan, Recipe, kept
-from evals.settings import Keyed, Stream
+from evals.settings import Settings, Stream
 from evals.worlds import worlds
 from memp.chat import chat_model
 from memp.embedding import embedder
@@ -14,7 +14,7 @@ from memp.update import POLICIES, Policy
 
 
 @dataclass(frozen=True, kw_only=True)
-class Update(Stream, Keyed):
+class Update(Stream, Settings):
     """The settings of the study `update`."""
 
     study = "update"
