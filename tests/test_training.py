@@ -19,14 +19,17 @@ from evals.training.teacher import lesson
 from evals.training.words import END, NAMES, WORDS, ids, tokenizer
 from evals.training.worlds import FIRST_UNIVERSE, draw_place, draw_rule, draw_style, draw_task, rearranged
 from memp.errors import InputError
+from memp.guidance import CLOSE
 from memp.prompts import act, distil, facts
 from tasks.gridworld import GridWorld
 from tasks.gridworld.solver import solve
 from tasks.gridworld.task import GridTask
 from tasks.gridworld.text import ADJECTIVES, STYLES
-from tasks.gridworld.world import ACTIONS, KINDS
+from tasks.gridworld.world import ACTIONS, KINDS, SIGNS
 
 SEEDS = range(200)
+
+NOTE = re.compile(r": (?:same place|same style|elsewhere)\b")
 
 
 def lessons() -> Iterator[list[Turn]]:
@@ -203,6 +206,34 @@ def test_a_wrong_claim_costs_the_teacher_steps_but_not_the_task() -> None:
         task = draw_task(random, place)
         old = draw_task(random, rearranged(random, place, rule=draw_rule(random)), task.kind)
         steps_of_teacher(task, live(GridWorld(), old, solved(old)).known)
+
+
+def test_a_note_says_where_a_procedure_is_of_and_what_it_tells_of_the_place_at_hand() -> None:
+    random = Random(0)
+    style, rule = draw_style(random), draw_rule(random)
+    here = draw_place(random, style, rule)
+    alike = draw_place(random, style, rule, unlike=here.adjective)
+    other = draw_place(random, draw_style(random, unlike=style), rule)
+    told = Knowledge({"key": (3, 2)}, {"key": "upper left", "box": "lower right"}, SIGNS[2])
+    sign = answers.SIGN_WORDS[SIGNS[2]]
+    assert (
+        answers.note(here, here, told)
+        == f"{here.name}: same place, the key (3, 2), the box in the lower right, {sign}."
+    )
+    assert (
+        answers.note(alike, here, told.of_the_style())
+        == f"{alike.name}: same style, the key in the upper left, the box in the lower right, {sign}."
+    )
+    assert answers.note(other, here, Knowledge()) == f"{other.name}: elsewhere."
+
+
+def test_every_procedure_is_noted_in_the_first_answer_and_in_no_other() -> None:
+    for turns in filter(is_act, lessons()):
+        shown = turns[1].content.partition(CLOSE)[0].count("Task: ") if CLOSE in turns[1].content else 0
+        shown += turns[0].content.count("Task: ")
+        first, *others = (turn.taught for turn in turns if turn.role == "assistant")
+        assert len(NOTE.findall(first)) == shown
+        assert not any(map(NOTE.search, others))
 
 
 def test_a_revised_script_names_the_sign_that_worked() -> None:

@@ -1,4 +1,4 @@
-"""What the teacher answers to the prompts other than `act`: scripts, facts, revised procedures."""
+"""What the teacher writes down: notes from guidance, scripts, facts, revised procedures."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from evals.training.experience import BESIDE, Knowledge, Lived
 from memp.procedure import Script
 from memp.prompts.forms import numbered
 from tasks.gridworld.layout import cells, region
+from tasks.gridworld.place import Place
 from tasks.gridworld.task import GridTask
 from tasks.gridworld.text import DID
 from tasks.gridworld.world import ACTIONS, SIGNS
@@ -20,7 +21,28 @@ DEEDS = {
 }
 """A kind of task in a few words."""
 
+THINGS = ("key", "door", "box", "goal")
+
 SIGN_WORDS = {sign: DID[ACTIONS.index(sign)].removeprefix("You ").removesuffix(".") for sign in SIGNS}
+
+
+def note(source: Place, here: Place, told: Knowledge) -> str:
+    """Whether a procedure is of the place at hand, and what it tells of it: said before the first step.
+
+    Args:
+        source: The place that the procedure is of.
+        here: The place at hand.
+        told: What the procedure tells of the place at hand.
+    """
+    relation = (
+        "same place"
+        if source.name == here.name
+        else "same style"
+        if source.style == here.style
+        else "elsewhere"
+    )
+    things = [f"the {thing} {where}" for thing in THINGS if (where := _where(thing, told))]
+    return f"{source.name}: {', '.join(part for part in (relation, *things, _sign(told)) if part)}."
 
 
 def script(kind: str, style: str, known: Knowledge) -> Script:
@@ -76,10 +98,19 @@ def signs_in(actions: Sequence[str]) -> Knowledge:
 
 
 def _find(thing: str, known: Knowledge) -> str:
-    spot = known.spots.get(thing)
-    if spot is None:
-        return f"search everywhere for the {thing}"
-    return f"find the {thing} {spot if spot in BESIDE else f'in the {spot}'}"
+    spot = _spot(thing, known)
+    return f"find the {thing} {spot}" if spot else f"search everywhere for the {thing}"
+
+
+def _where(thing: str, known: Knowledge) -> str:
+    if thing in known.cells:
+        return "({}, {})".format(*known.cells[thing])
+    return _spot(thing, known)
+
+
+def _spot(thing: str, known: Knowledge) -> str:
+    spot = known.spots.get(thing, "")
+    return f"in the {spot}" if spot and spot not in BESIDE else spot
 
 
 def _sign(known: Knowledge) -> str:

@@ -49,10 +49,10 @@ with nothing of memp imported. In memp it is called `local:$name`.
 
 No text that anyone wrote, no log, no other model's output: each demonstration is made by a program
 (`evals/training/demonstrations.py`), numbered, and the same on every machine. It draws a fresh universe: places,
-the rule of each style, names. A teacher that reads the guidance, and explores where that tells nothing, does the
-task; now and then its hand slips and it has to recover. Prompts, in percent: $prompts. Guidance shows 0 to 4
-procedures of every granularity: from the same place, from another place of its style, from places of other
-styles, and from before all was moved.
+the rule of each style, names. A teacher does the task: it reads the guidance, notes what that tells of the place at
+hand, and explores where it tells nothing; now and then its hand slips and it has to recover. Prompts, in percent:
+$prompts. Guidance shows 0 to 4 procedures of every granularity: from the same place, from another place of its
+style, from places of other styles, and from before all was moved.
 
 An evaluation uses none of these universes, places or names. Vectors of names are random, drawn anew for every
 batch, and never learned: the model can tell whether two names are the same, and nothing else.
@@ -63,10 +63,10 @@ The tokenizer knows $words words and fixed phrases; whatever else a prompt says 
 
 `python -m evals.training $name` trains it anew: Muon, and AdamW for embeddings and norms, both at the learning rate
 $learning_rate with warm-up and cosine decay; $steps steps of at most $batch_tokens tokens with their padding, seed
-$seed; $tokens tokens in all, $minutes minutes on two shared cores. An answer counts in full
-and a name in it $answered_name_weight times, for there are few; what is read counts $text_weight, and a name that
-is read again $known_name_weight, for it can only be looked up and copied, as in an answer. Other processors round
-differently, and so come to other weights.
+$seed; $tokens tokens in all, $minutes minutes on two shared cores. An answer counts in full and a name in it
+$answered_name_weight times, for there are few; what is read counts $text_weight, and a name that is read again
+$known_name_weight, for it can only be looked up and copied, as in an answer. Other processors round differently,
+and so come to other weights.
 
 | step | tokens | loss | answers right on held-out demonstrations, % |
 |---|---|---|---|

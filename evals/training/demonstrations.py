@@ -80,7 +80,7 @@ def _act(random: Random) -> list[Turn]:
     style, rule = draw_style(random), draw_rule(random)
     place = draw_place(random, style, rule)
     task = draw_task(random, place)
-    matches, known = _guidance(random, task, rule)
+    matches, noted, known = _guidance(random, task, rule)
     shown = guidance.render(matches)
     in_system = random.random() < 0.15
     system = act.SYSTEM + (shown if in_system else "")
@@ -93,7 +93,11 @@ def _act(random: Random) -> list[Turn]:
     while True:
         decided = teacher.decide(env.at)
         given = decided if random.random() >= slips else _slipped(random, decided)
-        turns += [Turn("user", content), Turn("assistant", given.reply, decided.reply)]
+        turns += [
+            Turn("user", content),
+            Turn("assistant", noted + given.reply, noted + decided.reply),
+        ]
+        noted = ""
         observation, _, terminated, truncated, _ = env.step(given.action)
         if terminated or truncated:
             return turns
@@ -137,12 +141,13 @@ def _reflect(random: Random) -> list[Turn]:
     return _question(reflect.render(procedure, failure.trajectory), taught)
 
 
-def _guidance(random: Random, task: GridTask, rule: Rule) -> tuple[list[Match], Knowledge]:
-    """What is shown for a task, and what a reader knows from it: what stands first counts for more."""
+def _guidance(random: Random, task: GridTask, rule: Rule) -> tuple[list[Match], str, Knowledge]:
+    """What is shown for a task, what a reader notes from it, and then knows: what stands first counts for more."""
     place = task.place
     assert isinstance(place, FreshPlace)
     known = Knowledge()
     matches: list[Match] = []
+    noted = ""
     stale = random.random() < STALE
     told_rule = draw_rule(random) if stale and random.random() < 0.5 else rule
     told_place = rearranged(random, place, rule=told_rule) if stale else place
@@ -160,9 +165,10 @@ def _guidance(random: Random, task: GridTask, rule: Rule) -> tuple[list[Match], 
         kind = task.kind if random.random() < SAME_KIND else random.choice(KINDS)
         procedure, told = _procedure(random, draw_task(random, where, kind), granularity)
         matches.append(Match(procedure=procedure, score=0.0))
-        if relation != "other":
-            known = (told if relation == "place" else told.of_the_style()).under(known)
-    return matches, known
+        told = {"place": told, "style": told.of_the_style(), "other": Knowledge()}[relation]
+        noted += f"{answers.note(where, place, told)}\n"
+        known = told.under(known)
+    return matches, noted, known
 
 
 def _procedure(

@@ -96,6 +96,9 @@ SCRIPTS = (
 )
 """What scripts and facts are made of, beside the words above."""
 
+NOTES = ("same place", "same style", "elsewhere")
+"""What notes from guidance are made of, beside the words above and below."""
+
 TARGETS = (*(f"({number}," for number in range(10)), *(f"{number})" for number in range(10)))
 """Column and row in a thought: other words than in a view, or a model would go on as a view does."""
 
@@ -111,6 +114,7 @@ WORDS = (
     *VIEWS,
     *EFFECTS,
     *SCRIPTS,
+    *NOTES,
     *TARGETS,
     *NAMES["adjectives"],
     *NAMES["styles"],
