@@ -29,7 +29,7 @@ from tasks.gridworld.world import ACTIONS, KINDS, SIGNS
 
 SEEDS = range(200)
 
-NOTE = re.compile(r": (?:same place|same style|elsewhere)\b")
+NOTE = re.compile(r": (?:same style|elsewhere)\b")
 
 
 def lessons() -> Iterator[list[Turn]]:
@@ -216,15 +216,14 @@ def test_a_note_says_where_a_procedure_is_of_and_what_it_tells_of_the_place_at_h
     other = draw_place(random, draw_style(random, unlike=style), rule)
     told = Knowledge({"key": (3, 2)}, {"key": "upper left", "box": "lower right"}, SIGNS[2])
     sign = answers.SIGN_WORDS[SIGNS[2]]
-    assert (
-        answers.note(here, here, told)
-        == f"{here.name}: same place, the key (3, 2), the box in the lower right, {sign}."
+    assert answers.note(here, here, told) == (
+        f"{style}: same style, {here.adjective}: same place, the key (3, 2), the box in the lower right, {sign}."
     )
-    assert (
-        answers.note(alike, here, told.of_the_style())
-        == f"{alike.name}: same style, the key in the upper left, the box in the lower right, {sign}."
+    assert answers.note(alike, here, told.of_the_style()) == (
+        f"{style}: same style, {alike.adjective}: another place,"
+        f" the key in the upper left, the box in the lower right, {sign}."
     )
-    assert answers.note(other, here, Knowledge()) == f"{other.name}: elsewhere."
+    assert answers.note(other, here, Knowledge()) == f"{other.style}: elsewhere."
 
 
 def test_every_procedure_is_noted_in_the_first_answer_and_in_no_other() -> None:

@@ -29,20 +29,19 @@ SIGN_WORDS = {sign: DID[ACTIONS.index(sign)].removeprefix("You ").removesuffix("
 def note(source: Place, here: Place, told: Knowledge) -> str:
     """Whether a procedure is of the place at hand, and what it tells of it: said before the first step.
 
+    Each name is judged right behind it, which is where a model can compare it best.
+
     Args:
         source: The place that the procedure is of.
         here: The place at hand.
         told: What the procedure tells of the place at hand.
     """
-    relation = (
-        "same place"
-        if source.name == here.name
-        else "same style"
-        if source.style == here.style
-        else "elsewhere"
-    )
+    if source.style != here.style:
+        return f"{source.style}: elsewhere."
+    place = "same place" if source.name == here.name else "another place"
     things = [f"the {thing} {where}" for thing in THINGS if (where := _where(thing, told))]
-    return f"{source.name}: {', '.join(part for part in (relation, *things, _sign(told)) if part)}."
+    parts = (f"{source.style}: same style", f"{source.adjective}: {place}", *things, _sign(told))
+    return f"{', '.join(part for part in parts if part)}."
 
 
 def script(kind: str, style: str, known: Knowledge) -> Script:

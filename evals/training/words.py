@@ -96,7 +96,7 @@ SCRIPTS = (
 )
 """What scripts and facts are made of, beside the words above."""
 
-NOTES = ("same place", "same style", "elsewhere")
+NOTES = ("same style", "elsewhere", "same place", "another place")
 """What notes from guidance are made of, beside the words above and below."""
 
 TARGETS = (*(f"({number}," for number in range(10)), *(f"{number})" for number in range(10)))
