@@ -27,7 +27,7 @@ CORNERS = ("upper left", "upper right", "lower left", "lower right")
 class Layout:
     """A square grid with an agent, a key, a door, a box and a goal in it, each in a cell of its own.
 
-    There are no inner walls: the door does not bar the way, it decides whether the goal counts.
+    Without an inner wall the door does not bar the way: it decides whether the goal counts.
     """
 
     size: int
@@ -38,6 +38,10 @@ class Layout:
     door: Cell
     box: Cell
     goal: Cell
+
+    wall: int | None = None
+    """The column of an inner wall, which is passed at the door alone, and there only once it is open. Start and
+    key are left of it. None: there is none."""
 
     def __post_init__(self) -> None:
         if self.size < MIN_SIZE:
@@ -52,11 +56,29 @@ class Layout:
         for (name, cell), (other, taken) in combinations(places.items(), 2):
             if cell == taken:
                 raise InputError(f"{name} and {other} are both at {cell!r}; give each a cell of its own")
+        if self.wall is not None:
+            self._check_wall(self.wall)
 
     @classmethod
     def classic(cls, size: int = CLASSIC_SIZE) -> Layout:
         """Return the tutorial's world: start in the lower left corner, goal in the upper right one."""
         return cls(size=size, start=(0, 0), key=(2, 2), door=(3, 3), box=(1, 3), goal=(size - 1, size - 1))
+
+    def _check_wall(self, wall: int) -> None:
+        if not 0 < wall < self.size - 1:
+            raise InputError(
+                f"the wall is column {wall!r}; it needs a column on either side, 1 to {self.size - 2}"
+            )
+        if self.door[0] != wall:
+            raise InputError(f"the door is at {self.door!r}, not in the wall, which is column {wall}")
+        for name in ("start", "key"):
+            if getattr(self, name)[0] >= wall:
+                raise InputError(
+                    f"{name} is at {getattr(self, name)!r}: it must be left of the wall, column {wall}"
+                )
+        for name in ("box", "goal"):
+            if getattr(self, name)[0] == wall:
+                raise InputError(f"{name} is at {getattr(self, name)!r}, in the wall, which is column {wall}")
 
     def __contains__(self, cell: Cell) -> bool:
         x, y = cell

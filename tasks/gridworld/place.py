@@ -131,7 +131,15 @@ class Place:
 
     def layout(self, start: Cell) -> Layout:
         """Return the place with the agent in `start`."""
-        return Layout(size=self.size, start=start, **self.things)
+        things = self.things
+        return Layout(
+            size=self.size,
+            start=start,
+            key=things["key"],
+            door=things["door"],
+            box=things["box"],
+            goal=things["goal"],
+        )
 
     @property
     def _seed(self) -> tuple[object, ...]:

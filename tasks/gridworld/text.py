@@ -20,7 +20,7 @@ from tasks.gridworld.world import (
     State,
     World,
     box_cell,
-    move,
+    target,
 )
 
 ADJECTIVES = (
@@ -121,7 +121,7 @@ def view(world: World, state: State) -> str:
     if state.at == world.door:
         sentences.append("Beside it are a lever, a bell and a lamp.")
     for action, direction in enumerate(DIRECTIONS):
-        cell = move(world.size, state.at, action)
+        cell = target(world, state, action)
         seen = "a wall" if cell == state.at else _join(_things(world, state, cell)) or "floor"
         sentences.append(f"{direction} is {seen}.")
     carried = ["the key"] * state.key + ["the box"] * (state.box == BOX_HELD)

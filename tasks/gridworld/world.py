@@ -30,6 +30,9 @@ MOVE_UP, MOVE_DOWN, MOVE_LEFT, MOVE_RIGHT, PICKUP_KEY, OPEN_DOOR, PICKUP_BOX, DR
 NO_SIGN = -1
 """The sign of a door without a bar, as in the classic world."""
 
+NO_WALL = -1
+"""The column of the inner wall of a grid that has none."""
+
 KINDS = ("unlock", "fetch", "deliver", "greet")
 """Kinds of task; in the core a kind is its position here.
 
@@ -63,6 +66,9 @@ class World(NamedTuple):
     kind: int
     """The kind of task: decides when the goal is met."""
 
+    wall: int = NO_WALL
+    """The column of an inner wall that only the door leads through, or `NO_WALL`."""
+
     @classmethod
     def of(cls, layout: Layout, kind: str = "unlock", sign: str | None = None) -> World:
         """Number the cells and names; without more, the classic task of `layout`."""
@@ -81,6 +87,7 @@ class World(NamedTuple):
             goal=layout.number(layout.goal),
             sign=NO_SIGN if sign is None else ACTIONS.index(sign),
             kind=KINDS.index(kind),
+            wall=NO_WALL if layout.wall is None else layout.wall,
         )
 
 
@@ -116,7 +123,7 @@ def step(world: World, state: State, action: int) -> tuple[State, float, bool]:
     """
     at, key, unbarred, door, box = state
     if action <= MOVE_RIGHT:
-        at = move(world.size, at, action)
+        at = target(world, state, action)
     elif action == PICKUP_KEY:
         key |= at == world.key
     elif action == OPEN_DOOR:
@@ -137,8 +144,14 @@ def step(world: World, state: State, action: int) -> tuple[State, float, bool]:
     return after, reward, done
 
 
+def target(world: World, state: State, action: int) -> int:
+    """Return the cell that a move leads to: the agent's own where a wall is in the way."""
+    cell = move(world.size, state.at, action)
+    return state.at if _walled_off(world, state, cell) else cell
+
+
 def move(size: int, at: int, action: int) -> int:
-    """Return the cell one step on, or `at` where a wall is in the way."""
+    """Return the cell one step on, or `at` at the edge of the grid."""
     y, x = divmod(at, size)
     if action == MOVE_UP:
         y = min(y + 1, size - 1)
@@ -149,6 +162,16 @@ def move(size: int, at: int, action: int) -> int:
     else:
         x = min(x + 1, size - 1)
     return y * size + x
+
+
+def _walled_off(world: World, state: State, cell: int) -> bool:
+    """Whether the inner wall is in the way to a cell beside the agent's: it is passed at the door, once open."""
+    if world.wall == NO_WALL:
+        return False
+    column = cell % world.size
+    if column == world.wall:
+        return cell != world.door
+    return state.at == world.door and column > world.wall and not state.door
 
 
 def box_cell(world: World, box: int) -> int:
