@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import product
 from pathlib import Path
@@ -31,14 +31,12 @@ from tasks.base import Task
 class Opened:
     """The memories that the arms have in a group of tasks."""
 
-    def __init__(self, extractor: Noted | None) -> None:
-        """Take who extracts facts; no arm has a memory yet."""
+    def __init__(
+        self, memories: Mapping[tuple[Arm, int], ProceduralMemory], extractor: Noted | None = None
+    ) -> None:
+        """Take them by arm and seed, and the chat model that extracts facts for them."""
+        self._memories = memories
         self._extractor = extractor
-        self._memories: dict[tuple[Arm, int], ProceduralMemory] = {}
-
-    def give(self, arm: Arm, seed: int, memory: ProceduralMemory) -> None:
-        """Give an arm its memory."""
-        self._memories[arm, seed] = memory
 
     def retrieve(self, arm: Arm, seed: int, task: Task, text: str) -> Found:
         """Find what is shown to an arm in a task with a text; never a procedure of that task itself.
@@ -144,15 +142,15 @@ class Memories:
         """Open for retrieval what every arm has in a group of tasks, with each seed; arms share what is the same."""
         with ExitStack() as stack:
             shared: dict[tuple[str, Key, int], ProceduralMemory] = {}
-            opened = Opened(self._extractor)
+            memories: dict[tuple[Arm, int], ProceduralMemory] = {}
             for arm, seed in product(self._plan.arms, world.seeds):
                 if arm.recall is None:
                     continue
                 which = (arm.memory(group), arm.recall.key, seed)
                 if which not in shared:
                     shared[which] = stack.enter_context(self._open_frozen(world, *which))
-                opened.give(arm, seed, shared[which])
-            yield opened
+                memories[arm, seed] = shared[which]
+            yield Opened(memories, self._extractor)
 
     def _prove(self, world: World, name: str, group: int) -> None:
         path = self._folder.memory(world.name, name)

@@ -67,9 +67,7 @@ def run(
     test = stage("episodes", folder.episodes(), len(plan.arms) * tested)
     memories = Memories(plan, folder, workers=workers, progress=progress, allowed=allowed)
     for world in plan.worlds:
-        practice.run(
-            _jobs(plan.practice, world.train, world.seeds[:1]), world.groups[0].open_env, Opened(None)
-        )
+        practice.run(_jobs(plan.practice, world.train, world.seeds[:1]), world.groups[0].open_env, Opened({}))
         memories.build(world, practice.episodes)
         try:
             for number, group in enumerate(world.groups):

@@ -37,7 +37,7 @@ from memp.procedure import procedure_id
 from tasks.base import TextEnv, expert_trajectory, spread
 from tasks.gridworld import GridWorld
 from tests.openai_server import Messages, OpenAIServer, Response, error
-from tests.studies import by_key, change_manifest, copied, manifest_in, rows_in
+from tests.studies import FACTS, by_key, change_manifest, copied, manifest_in, rows_in
 from tests.studies import run as run_study
 
 CHECKOUT = Path(__file__).parent.parent
@@ -481,7 +481,7 @@ def test_progress_is_told_of_every_trajectory_and_episode(tmp_path: Path) -> Non
 
 def answer(messages: Messages) -> str:
     """Act, or list facts, whatever is asked for."""
-    return "- open\n- door" if "List the facts" in messages[-1]["content"] else "Action: move_right"
+    return FACTS if "List the facts" in messages[-1]["content"] else "Action: move_right"
 
 
 @pytest.fixture
@@ -497,7 +497,7 @@ def test_an_llm_runs_in_every_arm_and_its_tokens_are_counted(tmp_path: Path, ser
     rows = ran(tmp_path, settings)
 
     assert len(rows) == 4 * 4
-    told = {"avefact": len("- open\n- door".split())}
+    told = {"avefact": len(FACTS.split())}
     assert all(row.tokens_in > 0 for row in rows)
     assert all(row.tokens_out == 2 * row.steps + told.get(row.arm, 0) for row in rows)
     asked = [request.prompt for request in server.requests if "List the facts" not in request.prompt]

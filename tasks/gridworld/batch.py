@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import NamedTuple
@@ -22,7 +22,6 @@ from tasks.gridworld.world import (
     FETCH,
     FIRST_SIGN,
     GOAL_REWARD,
-    GREET,
     KEY_REWARD,
     MOVE_RIGHT,
     NO_SIGN,
@@ -116,12 +115,10 @@ class Worlds:
         Returns:
             The states after, the rewards of this step, and which goals are now met; each of shape (n,).
         """
-        at, key, unbarred, door, box = states
-        at = self._moved(states, actions)
+        at, box, unbarred = self._moved(states, actions), self._boxes(states, actions), states.unbarred
         at_door = states.at == self.door
-        key = key | ((actions == PICKUP_KEY) & (states.at == self.key))
-        door = door | ((actions == OPEN_DOOR) & at_door & key & unbarred)
-        box = self._boxes(states, actions)
+        key = states.key | ((actions == PICKUP_KEY) & (states.at == self.key))
+        door = states.door | ((actions == OPEN_DOOR) & at_door & states.key & unbarred)
         signing = (actions >= FIRST_SIGN) & at_door & ~unbarred
         if signing.any():
             unbarred = unbarred | (signing & (actions == self.sign))
@@ -136,18 +133,22 @@ class Worlds:
 
     def met(self, states: States) -> Flags:
         """Whether the goals of the tasks are fully met, shape (n,)."""
-        at, _, unbarred, door, box = states
-        ways: dict[int, Callable[[], Flags]] = {
-            UNLOCK: lambda: door & (at == self.goal),
-            FETCH: lambda: (box == BOX_HELD) & (at == self.start),
-            DELIVER: lambda: box == BOX_PLACED,
-            GREET: lambda: unbarred & (at == self.start),
-        }
-        if len(self._kinds) == 1:
-            return ways[next(iter(self._kinds))]()
         found = np.zeros(len(self), dtype=np.bool_)
         for kind, those in self._kinds.items():
-            found |= those & ways[kind]()
+            found |= those & self._met(kind, states)
+        return found
+
+    def _met(self, kind: int, states: States) -> Flags:
+        """Which goals would be met if all tasks were of one kind."""
+        found: Flags
+        if kind == UNLOCK:
+            found = states.door & (states.at == self.goal)
+        elif kind == FETCH:
+            found = (states.box == BOX_HELD) & (states.at == self.start)
+        elif kind == DELIVER:
+            found = states.box == BOX_PLACED
+        else:
+            found = states.unbarred & (states.at == self.start)
         return found
 
     def _moved(self, states: States, actions: Numbers) -> Numbers:

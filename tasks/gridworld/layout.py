@@ -71,14 +71,12 @@ class Layout:
             )
         if self.door[0] != wall:
             raise InputError(f"the door is at {self.door!r}, not in the wall, which is column {wall}")
-        for name in ("start", "key"):
-            if getattr(self, name)[0] >= wall:
-                raise InputError(
-                    f"{name} is at {getattr(self, name)!r}: it must be left of the wall, column {wall}"
-                )
-        for name in ("box", "goal"):
-            if getattr(self, name)[0] == wall:
-                raise InputError(f"{name} is at {getattr(self, name)!r}, in the wall, which is column {wall}")
+        for name, cell in (("start", self.start), ("key", self.key)):
+            if cell[0] >= wall:
+                raise InputError(f"{name} is at {cell!r}: it must be left of the wall, column {wall}")
+        for name, cell in (("box", self.box), ("goal", self.goal)):
+            if cell[0] == wall:
+                raise InputError(f"{name} is at {cell!r}, in the wall, which is column {wall}")
 
     def __contains__(self, cell: Cell) -> bool:
         x, y = cell
