@@ -217,13 +217,14 @@ def test_a_note_says_where_a_procedure_is_of_and_what_it_tells_of_the_place_at_h
     told = Knowledge({"key": (3, 2)}, {"key": "upper left", "box": "lower right"}, SIGNS[2])
     sign = answers.SIGN_WORDS[SIGNS[2]]
     assert answers.note(here, here, told) == (
-        f"{style}: same style, {here.adjective}: same place, the key (3, 2), the box in the lower right, {sign}."
+        f"{style} / {style}: same style, {here.adjective} / {here.adjective}: same place,"
+        f" the key (3, 2), the box in the lower right, {sign}."
     )
     assert answers.note(alike, here, told.of_the_style()) == (
-        f"{style}: same style, {alike.adjective}: another place,"
+        f"{style} / {style}: same style, {alike.adjective} / {here.adjective}: another place,"
         f" the key in the upper left, the box in the lower right, {sign}."
     )
-    assert answers.note(other, here, Knowledge()) == f"{other.style}: elsewhere."
+    assert answers.note(other, here, Knowledge()) == f"{other.style} / {style}: elsewhere."
 
 
 def test_every_procedure_is_noted_in_the_first_answer_and_in_no_other() -> None:

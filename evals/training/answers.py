@@ -29,7 +29,8 @@ SIGN_WORDS = {sign: DID[ACTIONS.index(sign)].removeprefix("You ").removesuffix("
 def note(source: Place, here: Place, told: Knowledge) -> str:
     """Whether a procedure is of the place at hand, and what it tells of it: said before the first step.
 
-    Each name is judged right behind it, which is where a model can compare it best.
+    Each name stands beside that of the place at hand, and is judged right behind: names that stand apart, a model
+    of this size learns to compare late, or never.
 
     Args:
         source: The place that the procedure is of.
@@ -37,10 +38,11 @@ def note(source: Place, here: Place, told: Knowledge) -> str:
         told: What the procedure tells of the place at hand.
     """
     if source.style != here.style:
-        return f"{source.style}: elsewhere."
+        return f"{source.style} / {here.style}: elsewhere."
     place = "same place" if source.name == here.name else "another place"
     things = [f"the {thing} {where}" for thing in THINGS if (where := _where(thing, told))]
-    parts = (f"{source.style}: same style", f"{source.adjective}: {place}", *things, _sign(told))
+    styles, adjectives = f"{source.style} / {here.style}", f"{source.adjective} / {here.adjective}"
+    parts = (f"{styles}: same style", f"{adjectives}: {place}", *things, _sign(told))
     return f"{', '.join(part for part in parts if part)}."
 
 

@@ -10,7 +10,7 @@ from random import Random
 from typing import TYPE_CHECKING, NamedTuple
 
 from evals.training.demonstrations import Turn, demonstration
-from evals.training.words import END, NAMES, PAD, ids, tokenizer
+from evals.training.words import END, NAMES, NOTES, PAD, ids, tokenizer
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,8 +22,8 @@ KNOWN_NAME_WEIGHT = 0.3
 """Weight of a name that is read again: as names have no vectors of their own, it can only be looked up and copied,
 which is what an answer that holds a name takes."""
 
-ANSWERED_NAME_WEIGHT = 3.0
-"""Weight of a name that is answered: there are few."""
+CRUCIAL_WEIGHT = 3.0
+"""Weight of a name that is answered, and of a verdict on names: there are few, and much hangs on them."""
 
 CHUNK = 768
 """Demonstrations drawn at once and sorted by length, so that a batch has little padding."""
@@ -32,6 +32,8 @@ STRIDE = 32
 """Lengths are multiples of this: fewer different ones spare the allocator."""
 
 _NAMES = frozenset(number for words in NAMES.values() for number in ids(words))
+
+_CRUCIAL = _NAMES | set(ids(NOTES))
 
 _SENTENCE = re.compile(r"(?<=\. )|(?=\n)")
 
@@ -74,7 +76,7 @@ def _answered(given: list[int], taught: list[int]) -> list[float]:
     """The weights of an answer and its end: in full up to where it slipped, for what follows is no answer."""
     pairs = enumerate(zip(given, taught, strict=True), 1)
     right = next((place for place, (one, other) in pairs if one != other), len(given) + 1)
-    full = [ANSWERED_NAME_WEIGHT if token in _NAMES else 1.0 for token in taught] + [1.0]
+    full = [CRUCIAL_WEIGHT if token in _CRUCIAL else 1.0 for token in taught] + [1.0]
     return full[:right] + [0.0] * (len(full) - right)
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from string import Template
 
 from evals.training.batches import (
-    ANSWERED_NAME_WEIGHT,
     CHUNK,
+    CRUCIAL_WEIGHT,
     KNOWN_NAME_WEIGHT,
     TEXT_WEIGHT,
     batches,
@@ -63,10 +63,10 @@ The tokenizer knows $words words and fixed phrases; whatever else a prompt says 
 
 `python -m evals.training $name` trains it anew: Muon, and AdamW for embeddings and norms, both at the learning rate
 $learning_rate with warm-up and cosine decay; $steps steps of at most $batch_tokens tokens with their padding, seed
-$seed; $tokens tokens in all, $minutes minutes on two shared cores. An answer counts in full and a name in it
-$answered_name_weight times, for there are few; what is read counts $text_weight, and a name that is read again
-$known_name_weight, for it can only be looked up and copied, as in an answer. Other processors round differently,
-and so come to other weights.
+$seed; $tokens tokens in all, $minutes minutes on two shared cores. An answer counts in full, and in it a name or a
+verdict on names $crucial_weight times, for there are few; what is read counts $text_weight, and a name that is read
+again $known_name_weight, for it can only be looked up and copied, as in an answer. Other processors round
+differently, and so come to other weights.
 
 | step | tokens | loss | answers right on held-out demonstrations, % |
 |---|---|---|---|
@@ -122,7 +122,7 @@ def _filled(
         minutes=f"{last.seconds / 60:.0f}",
         text_weight=TEXT_WEIGHT,
         known_name_weight=KNOWN_NAME_WEIGHT,
-        answered_name_weight=f"{ANSWERED_NAME_WEIGHT:.0f}",
+        crucial_weight=f"{CRUCIAL_WEIGHT:.0f}",
         curve="\n".join(rows),
         asked=ASKED,
         right=", ".join(f"{prompt} {100 * share:.1f} %" for prompt, share in right.items()),
