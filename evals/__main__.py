@@ -8,6 +8,8 @@ from typing import Any
 import click
 
 from evals.console import conduct, report_again
+from evals.learners.console import conduct as learn
+from evals.learners.skills import QUICK, REGIMES, Regime, Skills
 from evals.options import common, counts, number, running
 from evals.reports.compared import compared
 from evals.settings import SCALES
@@ -93,6 +95,46 @@ def transfer(**options: Any) -> None:
 def compare(**options: Any) -> None:
     """Do one task with and without memory, side by side (the paper's Figures 1 and 5)."""
     conduct(comparing.Compare, comparing.plan, instead=compared, **options)
+
+
+@main.command()
+@click.option(
+    "--episodes", default=Skills.episodes, show_default=True, type=click.IntRange(1), help="Of training."
+)
+@click.option(
+    "--tested",
+    default=Skills.tested,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Episodes of the test, and of the end of training, that the table tells of.",
+)
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="The first seed.")
+@click.option(
+    "--seeds",
+    default=Skills.seeds,
+    show_default=True,
+    type=click.IntRange(1),
+    help="How many, from --seed on.",
+)
+@click.option(
+    "--regime",
+    "regimes",
+    multiple=True,
+    type=click.Choice(REGIMES),
+    help="One layout, eight that come again, or a new one every episode; may be given twice [default: all].",
+)
+@click.option(
+    "--quick", is_flag=True, help="One seed and shorter training: a first look, in under half a minute."
+)
+@click.option("--out", type=FOLDER, help="Folder of the results [default: runs/...].")
+@click.option(
+    "--concurrency", "workers", default=2, show_default=True, type=click.IntRange(1), help="Processes."
+)
+def skills(regimes: tuple[Regime, ...], quick: bool, out: Path | None, workers: int, **given: int) -> None:
+    """Compare a skill agent, which has no language model, with exploring, Q-learning and the shortest way."""
+    if quick:
+        given |= QUICK
+    learn(Skills(regimes=regimes or REGIMES, **given), out, workers)
 
 
 @main.command()

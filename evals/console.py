@@ -169,17 +169,18 @@ def _target(folders: Sequence[Path], out: Path | None) -> Path:
 def _print(found: Report) -> None:
     for warning in found.warnings:
         click.echo(warning)
-    _print_table(found.title, found.table)
+    print_table(found.title, found.table)
     if found.by_group is not None:
-        _print_table("Group by group", found.by_group)
+        print_table("Group by group", found.by_group)
     for line in found.costs:
         click.echo(line)
     if found.payback is not None:
-        _print_table("When building has paid", found.payback)
+        print_table("When building has paid", found.payback)
     click.echo(NOTE)
 
 
-def _print_table(title: str, table: Table) -> None:
+def print_table(title: str, table: Table) -> None:
+    """Print a table in as much width as it takes."""
     shown = RichTable(*table.head, title=title, box=None)
     for texts in table.body:
         shown.add_row(*texts)

@@ -51,9 +51,9 @@ def describe(plan: Plan) -> dict[str, Any]:
         "split_digest": _digest(tasks),
         "arms": [arm.record.model_dump(mode="json") for arm in plan.arms],
         "episodes_per_arm": sum(len(world.test) * len(world.seeds) for world in plan.worlds),
-        "commit": _commit(),
+        "commit": commit(),
         "python": platform.python_version(),
-        "versions": {name: _version(name) for name in packages},
+        "versions": versions(packages),
         "memory": kept,
     }
 
@@ -91,7 +91,8 @@ def _digest(names: Iterable[str]) -> str:
     return hashlib.sha256("\n".join(names).encode()).hexdigest()
 
 
-def _commit() -> str:
+def commit() -> str:
+    """The commit that is checked out, and whether it was changed."""
     command = ["git", "describe", "--always", "--dirty"]
     try:
         found = subprocess.run(
@@ -100,6 +101,11 @@ def _commit() -> str:
     except OSError:  # no git on this machine
         return "unknown"
     return found.stdout.strip() or "unknown"
+
+
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """The installed versions of some packages."""
+    return {name: _version(name) for name in packages}
 
 
 def _version(package: str) -> str:

@@ -55,6 +55,25 @@ def entries(lines: Iterable[Line]) -> list[Entry]:
     return [Entry(block, arm, by_metric) for (block, arm), by_metric in found.items()]
 
 
+class Interval(Protocol):
+    """A mean with its interval."""
+
+    @property
+    def mean(self) -> float:
+        """The mean."""
+        ...
+
+    @property
+    def low(self) -> float:
+        """Where the interval begins."""
+        ...
+
+    @property
+    def high(self) -> float:
+        """Where it ends."""
+        ...
+
+
 class Telling(Protocol):
     """What may be left out where it tells nothing."""
 
@@ -79,9 +98,9 @@ def fill(columns: Sequence[Column], shown: Iterable[Entry]) -> Table:
     )
 
 
-def interval(line: Line, scale: float = 1, form: str = ".1f") -> str:
-    """A mean with its interval."""
-    mean, low, high = (format(value * scale, form) for value in line.estimate[:3])
+def interval(found: Interval, scale: float = 1, form: str = ".1f") -> str:
+    """Write a mean with its interval."""
+    mean, low, high = (format(value * scale, form) for value in (found.mean, found.low, found.high))
     return f"{mean} [{low}, {high}]"
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from memp.embedding.base import Embedder, FloatMatrix, FloatVector, Role
 from memp.embedding.cached import CachedEmbedder
 from memp.embedding.hashing import HashEmbedder
+from memp.embedding.skill import SkillEmbedder
 from memp.errors import InputError, unknown_name
 
 __all__ = [
@@ -17,10 +18,11 @@ __all__ = [
     "HashEmbedder",
     "NamedEmbedder",
     "Role",
+    "SkillEmbedder",
     "embedder",
 ]
 
-KNOWN = ("hash", "sentence-transformers", "openai")
+KNOWN = ("hash", "sentence-transformers", "openai", "skill")
 
 
 class NamedEmbedder:
@@ -51,8 +53,8 @@ def embedder(spec: str | Embedder) -> Embedder:
     """Return the embedder that `spec` names; an object is returned as it is.
 
     Args:
-        spec: `hash`, `sentence-transformers:<name or path>` or `openai:<model>`; also the `name`
-            of any of them, as a memory stores it.
+        spec: `hash`, `sentence-transformers:<name or path>`, `openai:<model>` or, for libraries of skills,
+            `skill`; also the `name` of any of them, as a memory stores it.
 
     Raises:
         InputError: if there is no such embedder, or what it needs is not set.
@@ -68,6 +70,8 @@ def embedder(spec: str | Embedder) -> Embedder:
         raise unknown_name("embedder", provider, KNOWN)
     if provider == "hash":
         return HashEmbedder.named(spec)
+    if provider == "skill":
+        return SkillEmbedder.named(spec)
     if not model.strip():
         raise InputError(f"the embedder {spec!r} lacks a model; write {provider}:<model>")
     if provider == "openai":

@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from difflib import get_close_matches
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any, get_args
+from typing import get_args
 
-import numpy as np
-
-from memp.errors import InputError, TaskError, unknown_name
-from tasks.base import Info, Split, Task
+from tasks.base import Split
 from tasks.gridworld import text
-from tasks.gridworld.layout import CLASSIC_SIZE, Cell
-from tasks.gridworld.solver import solve
+from tasks.gridworld.base import GridEnv
+from tasks.gridworld.layout import CLASSIC_SIZE
 from tasks.gridworld.task import GridTask
 from tasks.gridworld.universe import Universe
-from tasks.gridworld.world import ACTIONS, STEP_REWARD, State, World, initial, met, score, step, useful
-
-STEPS_PER_SIDE = 10
-"""Steps allowed per cell of a side: 50 in the classic size. The longest shortest way, four crossings of
-the grid and five deeds, is under 8 per cell."""
+from tasks.gridworld.world import State, World
 
 
-class GridWorld:
+class GridWorld(GridEnv[GridTask]):
     """Seeded universes of named places with a key, a door, a box and a goal; see `Universe`.
 
-    The layout is hidden: an agent sees its own cell and the four around it. The reward of a step is that of
-    the classic world, `info["score"]` the share of the task's sub-goals that hold (`tasks.gridworld.world`).
-    Nothing is random once the task is chosen: the seed decides the task alone.
+    The layout is hidden: an agent sees its own cell and the four around it.
     """
 
     name = "gridworld-1"
@@ -46,112 +36,17 @@ class GridWorld:
     ) -> None:
         """Take the arguments of `Universe`, and the step budget (None: 10 per cell of a side)."""
         self.universe = Universe(universe, size, style_count, places, names or text.Names(), era)
-        self.max_steps = STEPS_PER_SIDE * size if max_steps is None else max_steps
-        if self.max_steps < 1:
-            raise InputError(f"max_steps is {max_steps!r}; an episode needs at least 1")
-        self._task: GridTask | None = None
-        self._over = True
-
-    def tasks(self, split: Split) -> Sequence[Task]:
-        """Every task of `split`, in a fixed order."""
-        if split not in self._splits:
-            raise unknown_name("split", split, self._splits)
-        return tuple(task.named(split) for task in self._splits[split])
-
-    def task(self, task_id: str) -> GridTask:
-        """Return all that decides a task of this universe.
-
-        Raises:
-            TaskError: if there is no such task; names the nearest one.
-        """
-        if task_id not in self._by_id:
-            near = get_close_matches(task_id, self._by_id, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise TaskError(f"there is no task {task_id!r}.{hint} `tasks(split)` lists them.")
-        return self._by_id[task_id]
-
-    def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, Info]:
-        """Begin an episode, of the task named in `options` or of a training task that the seed draws."""
-        options = options or {}
-        if strange := sorted(set(options) - {"task"}):
-            raise unknown_name("option", strange[0], ["task"])
-        task_id = options.get("task")
-        if task_id is None:
-            train = self._splits["train"]
-            task_id = train[np.random.default_rng(seed).integers(len(train))].id
-        return self.begin(self.task(task_id))
-
-    def begin(self, task: GridTask) -> tuple[str, Info]:
-        """Begin an episode of any task, also of one that no split lists."""
-        self._task = task
-        self._world = task.world()
-        self._state = initial(self._world)
-        self._steps, self._over = 0, False
-        return f"{text.arrival(task.place.name)} {text.view(self._world, self._state)}", self._info()
-
-    def step(self, action: str) -> tuple[str, float, bool, bool, Info]:
-        """Act, by a name in `ACTIONS`; what is of no use here changes nothing but costs its step."""
-        world, before = self._running()
-        self._steps += 1
-        if action in ACTIONS:
-            number = ACTIONS.index(action)
-            self._state, reward, terminated = step(world, before, number)
-            said = text.effect(world, before, number, self._state)
-        else:
-            reward, terminated, said = STEP_REWARD, False, text.NO_ACTION
-        truncated = not terminated and self._steps >= self.max_steps
-        self._over = terminated or truncated
-        sentences = [said, text.view(world, self._state)]
-        if self._over:
-            sentences.append(text.DONE if terminated else text.OUT_OF_STEPS)
-        return " ".join(sentences), reward, terminated, truncated, self._info()
-
-    def admissible(self) -> tuple[str, ...]:
-        """The actions that would change something now, in the order of `ACTIONS`.
-
-        They tell no more than the observation does: at a barred door every sign is among them, for a wrong
-        one has an effect too.
-        """
-        return tuple(ACTIONS[action] for action in useful(*self._running()))
-
-    @property
-    def at(self) -> Cell:
-        """The agent's cell: what its observation calls column and row."""
-        world, state = self._world, self._state
-        y, x = divmod(state.at, world.size)
-        return x, y
-
-    def expert(self, task_id: str) -> tuple[str, ...]:
-        """A shortest sequence of actions that does the task; leaves the environment needing a `reset`."""
-        self._over = True
-        return tuple(ACTIONS[action] for action in solve(self.task(task_id).world()))
-
-    def shortest(self, task_id: str) -> int:
-        """The number of steps of `expert`."""
-        return len(self.expert(task_id))
-
-    def close(self) -> None:
-        """End the episode; there is nothing to free."""
-        self._over = True
-
-    def _running(self) -> tuple[World, State]:
-        if self._over:
-            raise TaskError("no episode is running; call `reset` first")
-        return self._world, self._state
-
-    def _info(self) -> Info:
-        assert self._task is not None
-        return Info(
-            task=self._task.words,
-            task_id=self._task.id,
-            score=score(self._world, self._state),
-            success=met(self._world, self._state),
-        )
+        super().__init__(size, max_steps)
 
     @cached_property
-    def _splits(self) -> dict[Split, list[GridTask]]:
+    def splits(self) -> Mapping[Split, Sequence[GridTask]]:
+        """The tasks of every split."""
         return {split: self.universe.tasks(split) for split in get_args(Split)}
 
-    @cached_property
-    def _by_id(self) -> dict[str, GridTask]:
-        return {task.id: task for tasks in self._splits.values() for task in tasks}
+    def greeting(self, task: GridTask) -> str:
+        """Say which place it is."""
+        return text.arrival(task.place.name)
+
+    def look(self, world: World, state: State) -> str:
+        """Say what is in the agent's cell and in the four around it."""
+        return text.view(world, state)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memp.errors import InputError, MissingExtra, TaskError
-from tasks.gridworld.env import STEPS_PER_SIDE
+from tasks.gridworld.base import STEPS_PER_SIDE
 from tasks.gridworld.layout import CLASSIC_SIZE, Layout
 from tasks.gridworld.world import CLASSIC_ACTIONS, World, initial, step
 

@@ -1,0 +1,1 @@
+"""Studies of learners: agents that learn episode after episode, without a language model."""

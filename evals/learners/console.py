@@ -1,0 +1,51 @@
+"""A study of learners on the command line: its units, several at once, and its table."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from evals.console import Bars, print_table
+from evals.folder import EPISODES, Folder
+from evals.learners.report import write
+from evals.learners.rows import LearnerRow
+from evals.learners.skills import Skills, live
+from evals.rows import Lines
+from memp.errors import MempError
+
+
+def conduct(study: Skills, out: Path | None, workers: int) -> None:
+    """Run what is not yet run of a study, and print its table."""
+    began = time.monotonic()
+    folder = Folder(out or Path("runs") / f"skills-{study.seed}")
+    try:
+        with folder.locked():
+            folder.claim(study.manifest)
+            rows = Lines(folder.path / EPISODES, LearnerRow)
+            _run(study, rows, workers)
+            found = write(folder.path, rows.held, folder.manifest())
+    except MempError as error:
+        raise click.ClickException(str(error)) from error
+    print_table("skills", found.table)
+    click.echo(found.note)
+    click.echo(f"{time.monotonic() - began:.0f} s; everything is in {folder.path}")
+
+
+def _run(study: Skills, rows: Lines[LearnerRow], workers: int) -> None:
+    """Add the episodes that are not there: a unit of which some are missing is run again, and comes out the same."""
+    there = {row.place for row in rows.held}
+    counts = Counter((place.regime, place.seed) for place in there)
+    missing = [unit for unit in study.units if counts[unit.regime, unit.seed] < study.per_unit]
+    with Bars(Console()) as bars, ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+        bars("episodes", len(there), study.per_unit * len(study.units), None)
+        for lived in as_completed([pool.submit(live, study, unit) for unit in missing]):
+            for row in lived.result():
+                if row.place not in there:
+                    rows.add(row)
+            bars("episodes", len(rows.held), study.per_unit * len(study.units), None)
