@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from random import Random
 from typing import Any
 
 import click
@@ -14,10 +13,8 @@ from rich.table import Table
 
 from memp.errors import MissingExtra
 from tasks.gridworld.batch import Worlds
-from tasks.gridworld.layout import Layout
-from tasks.gridworld.world import CLASSIC_ACTIONS, World
-
-SIZE = 6
+from tasks.gridworld.doorkey import SIZE, DoorKey
+from tasks.gridworld.world import CLASSIC_ACTIONS
 
 ROUNDS = 3
 """Each pace is the best of so many: another process can only make it worse."""
@@ -33,20 +30,10 @@ def steps_per_s(run: Callable[[], int]) -> float:
     return best
 
 
-def walled(random: Random) -> World:
-    """A room with a key, a wall with a locked door, and a goal behind it, as in DoorKey."""
-    wall = random.randrange(2, SIZE - 1)
-    left = [(x, y) for x in range(wall) for y in range(SIZE)]
-    right = [(x, y) for x in range(wall + 1, SIZE) for y in range(SIZE)]
-    start, key, box = random.sample(left, 3)
-    door, goal = (wall, random.randrange(SIZE)), random.choice(right)
-    return World.of(Layout(size=SIZE, start=start, key=key, door=door, box=box, goal=goal, wall=wall))
-
-
 def batch_pace(count: int, steps: int = 200) -> float:
     """Steps a second of `count` worlds at once, with random actions."""
-    random, generator = Random(0), np.random.default_rng(0)
-    worlds = Worlds.of([walled(random) for _ in range(count)])
+    generator = np.random.default_rng(0)
+    worlds = Worlds.of([task.world() for task in DoorKey(size=SIZE, layouts=count, starts=1).splits["train"]])
     actions = generator.integers(len(CLASSIC_ACTIONS), size=(steps, count)).astype(np.int16)
 
     def run() -> int:

@@ -16,7 +16,7 @@ from evals.training.batches import (
     TEXT_WEIGHT,
     batches,
 )
-from evals.training.demonstrations import PROMPTS, prompt_of
+from evals.training.demonstrations import LESSONS, lesson_of
 from evals.training.train import CONTEXT, NOTES, Point, Recipe, accuracy
 from evals.training.words import WORDS
 from tasks.gridworld.layout import CLASSIC_SIZE
@@ -92,14 +92,14 @@ def write_card(name: str, folder: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(folder, dtype="float32")
     noted = json.loads((folder / NOTES).read_text())
     recipe, curve = Recipe(**noted["recipe"]), [Point(**point) for point in noted["curve"]]
-    right = {prompt: accuracy(model, batches(_held_out(prompt), recipe.batch_tokens)) for prompt in PROMPTS}
+    right = {prompt: accuracy(model, batches(_held_out(prompt), recipe.batch_tokens)) for prompt in LESSONS}
     parameters = sum(weights.numel() for weights in model.parameters())
     (folder / "README.md").write_text(_filled(name, recipe, curve, right, parameters))
 
 
 def _held_out(prompt: str) -> Iterator[int]:
     """The numbers of demonstrations of a prompt that no training reaches, nor its curve."""
-    seeds = (seed for seed in count(HELD_OUT * CHUNK) if prompt_of(seed) == prompt)
+    seeds = (seed for seed in count(HELD_OUT * CHUNK) if lesson_of(seed) == prompt)
     return islice(seeds, ASKED)
 
 
@@ -116,7 +116,7 @@ def _filled(
         name=name,
         parameters=f"{parameters / 1e6:.2f} M",
         context=CONTEXT,
-        prompts=", ".join(f"{prompt} {share}" for prompt, share in PROMPTS.items()),
+        prompts=", ".join(f"{prompt} {share}" for prompt, share in LESSONS.items()),
         words=len(WORDS),
         tokens=f"{last.tokens / 1e6:.0f} M",
         minutes=f"{last.seconds / 60:.0f}",

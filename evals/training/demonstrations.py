@@ -25,11 +25,14 @@ from tasks.gridworld.world import ACTIONS, KINDS
 
 T = TypeVar("T")
 
-PROMPTS = {"act": 78, "distil": 9, "facts": 6, "reflect": 7}
-"""How often each prompt is taught, in percent."""
+LESSONS = {"act": 55, "note": 27, "distil": 7, "facts": 5, "reflect": 6}
+"""How often each lesson is given, in percent: one for each prompt, and short ones in taking notes."""
 
 SHOWN = {0: 16, 1: 30, 2: 20, 3: 12, 4: 22}
-"""How many procedures the guidance shows, in percent."""
+"""How many procedures the guidance of an episode shows, in percent."""
+
+NOTED = (4, 10)
+"""From how few to how many short ones a lesson in taking notes shows: to compare names is learned from many pairs."""
 
 RELATIONS = {"place": 32, "style": 32, "other": 36}
 """Where a shown procedure comes from: the same place, another of the same style, or of another style."""
@@ -67,20 +70,21 @@ class Turn:
 def demonstration(seed: int) -> list[Turn]:
     """Make the demonstration of a number: the same everywhere."""
     random = Random(seed)
-    make = {"act": _act, "distil": _distil, "facts": _facts, "reflect": _reflect}
-    return make[_draw(random, PROMPTS)](random)
+    make = {"act": _act, "note": _note, "distil": _distil, "facts": _facts, "reflect": _reflect}
+    return make[_draw(random, LESSONS)](random)
 
 
-def prompt_of(seed: int) -> str:
-    """Which prompt the demonstration of a number is about."""
-    return _draw(Random(seed), PROMPTS)
+def lesson_of(seed: int) -> str:
+    """Which lesson the demonstration of a number is."""
+    return _draw(Random(seed), LESSONS)
 
 
 def _act(random: Random) -> list[Turn]:
     style, rule = draw_style(random), draw_rule(random)
     place = draw_place(random, style, rule)
     task = draw_task(random, place)
-    matches, noted, known = _guidance(random, task, rule)
+    granularity: Granularity = random.choice(("trajectory", "script", "proceduralization"))
+    matches, noted, known = _guidance(random, task, rule, _draw(random, SHOWN), granularity)
     shown = guidance.render(matches)
     in_system = random.random() < 0.15
     system = act.SYSTEM + (shown if in_system else "")
@@ -103,6 +107,18 @@ def _act(random: Random) -> list[Turn]:
             return turns
         teacher.saw(given.action, observation, env.at)
         content = act.turn(observation, env.admissible())
+
+
+def _note(random: Random) -> list[Turn]:
+    """The first turn of an episode, with more guidance than in others."""
+    rule = draw_rule(random)
+    task = draw_task(random, draw_place(random, draw_style(random), rule))
+    matches, noted, known = _guidance(random, task, rule, random.randint(*NOTED), "script")
+    env = _world(random.choice(BUDGETS))
+    observation, info = env.begin(task)
+    taught = noted + lesson(env, task, known).decide(env.at).reply
+    content = act.render(info["task"], guidance.render(matches), observation, env.admissible())
+    return [Turn("system", act.SYSTEM), *_question(content, taught)]
 
 
 def _distil(random: Random) -> list[Turn]:
@@ -141,7 +157,9 @@ def _reflect(random: Random) -> list[Turn]:
     return _question(reflect.render(procedure, failure.trajectory), taught)
 
 
-def _guidance(random: Random, task: GridTask, rule: Rule) -> tuple[list[Match], str, Knowledge]:
+def _guidance(
+    random: Random, task: GridTask, rule: Rule, count: int, granularity: Granularity
+) -> tuple[list[Match], str, Knowledge]:
     """What is shown for a task, what a reader notes from it, and then knows: what stands first counts for more."""
     place = task.place
     assert isinstance(place, FreshPlace)
@@ -151,8 +169,7 @@ def _guidance(random: Random, task: GridTask, rule: Rule) -> tuple[list[Match], 
     stale = random.random() < STALE
     told_rule = draw_rule(random) if stale and random.random() < 0.5 else rule
     told_place = rearranged(random, place, rule=told_rule) if stale else place
-    granularity: Granularity = random.choice(("trajectory", "script", "proceduralization"))
-    for _ in range(_draw(random, SHOWN)):
+    for _ in range(count):
         relation = _draw(random, RELATIONS)
         if relation == "place":
             where = told_place
