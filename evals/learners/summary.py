@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from math import inf
 from statistics import fmean, stdev
 from typing import NamedTuple
 
@@ -20,6 +21,13 @@ MEASURES: Mapping[str, Callable[[LearnerRow], float]] = {
     "uses": lambda row: row.uses,
 }
 """What is told of every episode, by the name of its metric."""
+
+LIMITS: Mapping[str, tuple[float, float]] = {
+    "success": (0, 1),
+    "steps_over_shortest": (1, inf),
+    "return": (-inf, inf),
+}
+"""What a metric cannot leave; all others cannot be below 0. An interval ends there."""
 
 T_975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 """The 97.5 % quantiles of Student's t with 1, 2, ... degrees of freedom; beyond these the normal one is near."""
@@ -66,9 +74,10 @@ def summarise(rows: Iterable[LearnerRow], last: int) -> list[LearnerLine]:
 
 def _estimate(values: Sequence[float], rows: Sequence[LearnerRow], *, of: str) -> Estimate:
     """Estimate a mean; where seeds say nothing of its interval, for there is one, or they agree, tasks do."""
+    least, most = LIMITS.get(of, (0, inf))
     found = over_seeds(values, [row.seed for row in rows])
     if found.low < found.high:
-        return found
+        return found._replace(low=max(least, found.low), high=min(most, found.high))
     return (share if of == "success" else bootstrap)(values, [row.task for row in rows])
 
 
