@@ -10,7 +10,7 @@ import click
 from evals.console import conduct, report_again
 from evals.learners.console import conduct as learn
 from evals.learners.skills import QUICK, REGIMES, Regime, Skills
-from evals.options import common, counts, number, running
+from evals.options import common, counts, found_by, number, running
 from evals.reports.compared import compared
 from evals.settings import SCALES
 from evals.studies import build as building
@@ -21,7 +21,6 @@ from evals.studies import transfer as transferred
 from evals.studies import update as updating
 from evals.study_file import as_words, read
 from memp.errors import MempError
-from memp.retrieve import KEYS
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
 
@@ -42,18 +41,9 @@ def retrieve(**options: Any) -> None:
     conduct(retrieving.Retrieve, retrieving.plan, **options)
 
 
-found_by = click.option(
-    "--key",
-    default="query",
-    show_default=True,
-    type=click.Choice(KEYS),
-    help="What procedures are found by, where an arm does not say.",
-)
-
-
 @main.command()
 @common("build")
-@found_by
+@found_by("build")
 def build(**options: Any) -> None:
     """Compare no memory, scripts, trajectories, and both (the paper's Table 1)."""
     conduct(building.Build, building.plan, **options)
@@ -61,7 +51,7 @@ def build(**options: Any) -> None:
 
 @main.command()
 @common("update")
-@found_by
+@found_by("update")
 @number("update", "--groups", "Groups that the tasks arrive in, before each change of the world")
 @number("update", "--eras", "How many times all tasks come, all places rearranged in between")
 def update(**options: Any) -> None:
@@ -71,7 +61,7 @@ def update(**options: Any) -> None:
 
 @main.command()
 @common("scaling")
-@found_by
+@found_by("scaling")
 @counts("--shown", scaled.Scaling.shown, "Procedures shown from the whole memory; an arm each.")
 @counts(
     "--held", scaled.Scaling.held, "Training tasks in memory, of which -k procedures are shown; an arm each."
@@ -90,7 +80,7 @@ def transfer(**options: Any) -> None:
 
 @main.command()
 @common("compare")
-@found_by
+@found_by("compare")
 @click.option("--task", help="The id of the task [default: the first that is tested on].")
 def compare(**options: Any) -> None:
     """Do one task with and without memory, side by side (the paper's Figures 1 and 5)."""

@@ -13,6 +13,7 @@ from evals.chats.models import CACHE
 from evals.chats.spending import BUDGET_SPENT
 from evals.settings import BASE, SCALES
 from evals.worlds import ENVIRONMENTS
+from memp.retrieve import KEYS
 
 SPLITS = ("dev", "test")
 """Where a study may test; the third split is what it learns from."""
@@ -122,6 +123,15 @@ def number(study: str, name: str, says: str) -> Callable[[Command], Command]:
     """Make an option of a study that counts something, with its defaults in its help."""
     default = _unsaid(study, name.lstrip("-").replace("-", "_"))
     return click.option(name, type=click.IntRange(1), help=f"{says}{default}.")
+
+
+def found_by(study: str) -> Callable[[Command], Command]:
+    """Make the option that says what procedures are found by, with its defaults in its help."""
+    return click.option(
+        "--key",
+        type=click.Choice(KEYS),
+        help=f"What procedures are found by, where an arm does not say{_unsaid(study, 'key')}.",
+    )
 
 
 def counts(name: str, default: Sequence[int], says: str) -> Callable[[Command], Command]:
