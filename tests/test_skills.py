@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -18,6 +19,7 @@ from memp.agents import QLearner, RandomExplorer, Skill, SkillAgent, SkillLibrar
 from memp.agents.library import APPLIES, SAME
 from memp.agents.skill import SkillPolicy
 from memp.agents.skills import Lived, skills_in
+from memp.cli import main
 from memp.embedding import embedder
 from memp.embedding.skill import REACH, SkillEmbedder
 from memp.errors import InputError, ModelError, SpaceMismatch
@@ -238,6 +240,19 @@ class TestLibrary:
             assert match.score == pytest.approx(1)
             assert match.procedure.task == "doorkey-1: key from key at +1 +0 with nothing"
             assert [step.action for step in match.procedure.trajectory.steps] == ["move_right", "pickup_key"]  # type: ignore[union-attr]
+
+    def test_the_command_line_searches_a_library(self, tmp_path: Path) -> None:
+        path = tmp_path / "skills.db"
+        with SkillLibrary.open(path, ENV) as library:
+            library.learn([walk("move_right")])
+
+        found = CliRunner().invoke(main, ["search", str(path), "key at +1 +0 with nothing", "--json"])
+        assert found.exit_code == 0, found.output
+        assert "doorkey-1: key from key at +1 +0 with nothing" in found.output
+
+        refused = CliRunner().invoke(main, ["search", str(path), "get the key"])
+        assert refused.exit_code == 1
+        assert "one reads like 'door at +2 -1 with key'" in refused.output
 
     def test_a_library_of_another_environment_is_refused(self, tmp_path: Path) -> None:
         with SkillLibrary.open(tmp_path / "skills.db", ENV) as library:

@@ -25,7 +25,7 @@ HELD_OUT = 2_000_000
 """Chunks from this number on are read by no training, nor by its curve."""
 
 ASKED = 200
-"""Demonstrations of each prompt that a finished model is asked about."""
+"""Demonstrations of each lesson that a finished model is asked about."""
 
 CARD = Template("""\
 ---
@@ -50,9 +50,9 @@ with nothing of memp imported. In memp it is called `local:$name`.
 No text that anyone wrote, no log, no other model's output: each demonstration is made by a program
 (`evals/training/demonstrations.py`), numbered, and the same on every machine. It draws a fresh universe: places,
 the rule of each style, names. A teacher does the task: it reads the guidance, notes what that tells of the place at
-hand, and explores where it tells nothing; now and then its hand slips and it has to recover. Prompts, in percent:
-$prompts. Guidance shows 0 to 4 procedures of every granularity: from the same place, from another place of its
-style, from places of other styles, and from before all was moved.
+hand, and explores where it tells nothing; now and then its hand slips and it has to recover. Lessons, in percent:
+$lessons. Guidance shows up to 4 procedures of every granularity, in lessons in taking notes up to 10: from the same
+place, from another place of its style, from places of other styles, and from before all was moved.
 
 An evaluation uses none of these universes, places or names. Vectors of names are random, drawn anew for every
 batch, and never learned: the model can tell whether two names are the same, and nothing else.
@@ -72,7 +72,7 @@ differently, and so come to other weights.
 |---|---|---|---|
 $curve
 
-Tokens of the finished model's answers that are the teacher's, in $asked held-out demonstrations of each prompt:
+Tokens of the finished model's answers that are the teacher's, in $asked held-out demonstrations of each lesson:
 $right. What the teacher says is one good answer of several, so these are no success rates; those are in memp's
 README.
 
@@ -86,20 +86,20 @@ README.
 
 
 def write_card(name: str, folder: Path) -> None:
-    """Write the card of the model in a folder, and measure for it what the model answers to each prompt."""
+    """Write the card of the model in a folder, and measure for it what the model answers in each lesson."""
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(folder, dtype="float32")
     noted = json.loads((folder / NOTES).read_text())
     recipe, curve = Recipe(**noted["recipe"]), [Point(**point) for point in noted["curve"]]
-    right = {prompt: accuracy(model, batches(_held_out(prompt), recipe.batch_tokens)) for prompt in LESSONS}
+    right = {one: accuracy(model, batches(_held_out(one), recipe.batch_tokens)) for one in LESSONS}
     parameters = sum(weights.numel() for weights in model.parameters())
     (folder / "README.md").write_text(_filled(name, recipe, curve, right, parameters))
 
 
-def _held_out(prompt: str) -> Iterator[int]:
-    """The numbers of demonstrations of a prompt that no training reaches, nor its curve."""
-    seeds = (seed for seed in count(HELD_OUT * CHUNK) if lesson_of(seed) == prompt)
+def _held_out(lesson: str) -> Iterator[int]:
+    """The numbers of demonstrations of a lesson that no training reaches, nor its curve."""
+    seeds = (seed for seed in count(HELD_OUT * CHUNK) if lesson_of(seed) == lesson)
     return islice(seeds, ASKED)
 
 
@@ -116,7 +116,7 @@ def _filled(
         name=name,
         parameters=f"{parameters / 1e6:.2f} M",
         context=CONTEXT,
-        prompts=", ".join(f"{prompt} {share}" for prompt, share in LESSONS.items()),
+        lessons=", ".join(f"{lesson} {share}" for lesson, share in LESSONS.items()),
         words=len(WORDS),
         tokens=f"{last.tokens / 1e6:.0f} M",
         minutes=f"{last.seconds / 60:.0f}",
@@ -125,6 +125,6 @@ def _filled(
         crucial_weight=f"{CRUCIAL_WEIGHT:.0f}",
         curve="\n".join(rows),
         asked=ASKED,
-        right=", ".join(f"{prompt} {100 * share:.1f} %" for prompt, share in right.items()),
+        right=", ".join(f"{lesson} {100 * share:.1f} %" for lesson, share in right.items()),
         cells=CLASSIC_SIZE,
     )

@@ -51,7 +51,7 @@ class Recipe:
 
 
 RECIPES = {
-    "memp-small": Recipe(width=64, layers=4, heads=4, inner=176, steps=2400, learning_rate=5e-3),
+    "memp-small": Recipe(width=64, layers=4, heads=4, inner=176, steps=1600, learning_rate=5e-3),
     "memp-base": Recipe(width=128, layers=5, heads=4, inner=352, steps=4200, learning_rate=4e-3),
 }
 

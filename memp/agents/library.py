@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -92,6 +92,11 @@ class SkillLibrary:
     def skills(self) -> Sequence[Skill]:
         """All skills, oldest first."""
         return self._skills
+
+    @property
+    def moves(self) -> Mapping[str, tuple[int, int]]:
+        """Where actions take the agent, as far as skills show it: cells to the right, and up."""
+        return self._moves
 
     def __len__(self) -> int:
         return len(self._skills)
@@ -192,7 +197,7 @@ class SkillLibrary:
     def _read(self) -> None:
         """See what the memory holds now."""
         self._skills = [Skill.of(procedure) for procedure in self.memory.procedures()]
-        self.moves = {skill.actions[0]: skill.move for skill in self._skills if any(skill.move)}
+        self._moves = {skill.actions[0]: skill.move for skill in self._skills if any(skill.move)}
         self._flags = {skill.preconditions.flags for skill in self._skills}
         self._applying: dict[Situation, list[Found]] = {}
         rows = [vector(skill.preconditions) for skill in self._skills]
