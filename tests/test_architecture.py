@@ -40,7 +40,7 @@ def test_nothing_imports_from_a_layer_above(layer: str) -> None:
 def test_inside_memp_imports_run_one_way() -> None:
     order = [
         {"memp.errors"},
-        {"memp.trajectory", "memp.procedure"},
+        {"memp.trajectory", "memp.procedure", "memp.situation"},
         {"memp.prompts", "memp.chat", "memp.embedding", "memp.store", "memp.keywords", "memp.tokens"},
         {"memp.build", "memp.retrieve", "memp.update"},
         {"memp.memory", "memp.episode", "memp.agents"},
