@@ -9,6 +9,8 @@ import click
 
 from evals.console import conduct, report_again
 from evals.learners.console import conduct as learn
+from evals.learners.console import of_learners
+from evals.learners.console import report_again as learned_again
 from evals.learners.skills import QUICK, REGIMES, Regime, Skills
 from evals.options import common, counts, found_by, number, running
 from evals.reports.compared import compared
@@ -88,24 +90,14 @@ def compare(**options: Any) -> None:
 
 
 @main.command()
-@click.option(
-    "--episodes", default=Skills.episodes, show_default=True, type=click.IntRange(1), help="Of training."
-)
+@click.option("--episodes", type=click.IntRange(1), help=f"Of training [default: {Skills.episodes}].")
 @click.option(
     "--tested",
-    default=Skills.tested,
-    show_default=True,
     type=click.IntRange(1),
-    help="Episodes of the test, and of the end of training, that the table tells of.",
+    help=f"Episodes of the test, and of the end of training, that the table tells of [default: {Skills.tested}].",
 )
-@click.option("--seed", default=0, show_default=True, type=click.IntRange(0), help="The first seed.")
-@click.option(
-    "--seeds",
-    default=Skills.seeds,
-    show_default=True,
-    type=click.IntRange(1),
-    help="How many, from --seed on.",
-)
+@click.option("--seed", type=click.IntRange(0), help=f"The first seed [default: {Skills.seed}].")
+@click.option("--seeds", type=click.IntRange(1), help=f"How many, from --seed on [default: {Skills.seeds}].")
 @click.option(
     "--regime",
     "regimes",
@@ -120,11 +112,12 @@ def compare(**options: Any) -> None:
 @click.option(
     "--concurrency", "workers", default=2, show_default=True, type=click.IntRange(1), help="Processes."
 )
-def skills(regimes: tuple[Regime, ...], quick: bool, out: Path | None, workers: int, **given: int) -> None:
+def skills(
+    regimes: tuple[Regime, ...], quick: bool, out: Path | None, workers: int, **given: int | None
+) -> None:
     """Compare a skill agent, which has no language model, with exploring, Q-learning and the shortest way."""
-    if quick:
-        given |= QUICK
-    learn(Skills(regimes=regimes or REGIMES, **given), out, workers)
+    said = {name: number for name, number in given.items() if number is not None}
+    learn(Skills(regimes=regimes or REGIMES, **{**(QUICK if quick else {}), **said}), out, workers)
 
 
 @main.command()
@@ -152,7 +145,7 @@ def run(context: click.Context, /, file: Path, **given: Any) -> None:
 @click.option("--out", type=FOLDER, help="Folder of the report [default: the one of the study].")
 def report(folders: tuple[Path, ...], out: Path | None) -> None:
     """Write the report of a study again, from its folder alone; several of the same study are made one table."""
-    report_again(folders, out)
+    (learned_again if of_learners(folders) else report_again)(folders, out)
 
 
 if __name__ == "__main__":

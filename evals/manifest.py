@@ -48,7 +48,7 @@ def describe(plan: Plan) -> dict[str, Any]:
         "env_name": plan.worlds[0].env_name,
         "model_sha256": identities,
         "prompts": {prompt.NAME: prompt.VERSION for prompt in (act, distil, facts, reflect)},
-        "split_digest": _digest(tasks),
+        "split_digest": digest(tasks),
         "arms": [arm.record.model_dump(mode="json") for arm in plan.arms],
         "episodes_per_arm": sum(len(world.test) * len(world.seeds) for world in plan.worlds),
         "commit": commit(),
@@ -87,7 +87,8 @@ def _identities(plan: Plan) -> dict[str, str]:
     return {name: fingerprinted for name, fingerprinted in found.items() if fingerprinted is not None}
 
 
-def _digest(names: Iterable[str]) -> str:
+def digest(names: Iterable[str]) -> str:
+    """Return a hash of names in their order."""
     return hashlib.sha256("\n".join(names).encode()).hexdigest()
 
 

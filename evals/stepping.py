@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from itertools import cycle, islice
 from typing import Any
 
 import click
@@ -33,7 +34,8 @@ def steps_per_s(run: Callable[[], int]) -> float:
 def batch_pace(count: int, steps: int = 200) -> float:
     """Steps a second of `count` worlds at once, with random actions."""
     generator = np.random.default_rng(0)
-    worlds = Worlds.of([task.world() for task in DoorKey(size=SIZE, layouts=count, starts=1).splits["train"]])
+    tasks = cycle(DoorKey(size=SIZE).splits["train"])
+    worlds = Worlds.of([task.world() for task in islice(tasks, count)])
     actions = generator.integers(len(CLASSIC_ACTIONS), size=(steps, count)).astype(np.int16)
 
     def run() -> int:

@@ -66,7 +66,7 @@ class Report(NamedTuple):
 
 def write(out: Path, rows: Sequence[LearnerRow], manifest: Mapping[str, Any]) -> Report:
     """Write `summary.json`, `table.md` and, where matplotlib is installed, `plot.png`; and return what they say."""
-    last = manifest["tested"]
+    last = min(manifest["tested"], manifest["episodes"])
     lines = summarise(rows, last)
     found = Report(lines, _table(lines), _note(last))
     (out / "summary.json").write_text(json.dumps([line._asdict() for line in lines], indent=2) + "\n")
@@ -135,12 +135,18 @@ def _plot(title: str, rows: Sequence[LearnerRow]) -> bytes:
 
 
 def _curve(rows: Sequence[LearnerRow], metric: str) -> tuple[list[int], list[Estimate]]:
-    """The points of a curve: the last episode of each block, and the mean over it; of uses, the sum until then."""
+    """The points of a curve: how many episodes there were, and the mean over the last block of them.
+
+    Of uses it is not the mean but the sum of all until then.
+    """
+    ends: dict[int, int] = {}
     blocks: dict[int, list[tuple[float, int]]] = {}
-    used: dict[int, int] = {}
+    used: dict[int, float] = {}
     for row in sorted(rows, key=lambda row: row.episode):
-        used[row.seed] = used.get(row.seed, 0) + row.uses
-        value = used[row.seed] if metric == "uses" else MEASURES[metric](row)
-        blocks.setdefault(row.episode // BLOCK, []).append((value, row.seed))
-    places = [(block + 1) * BLOCK for block in blocks]
-    return places, [over_seeds(*zip(*found, strict=True)) for found in blocks.values()]
+        block, value = row.episode // BLOCK, MEASURES[metric](row)
+        ends[block] = row.episode + 1
+        blocks.setdefault(block, []).append((value, row.seed))
+        used[row.seed] = used.get(row.seed, 0) + value
+        if metric == "uses":
+            blocks[block] = [(total, seed) for seed, total in used.items()]
+    return list(ends.values()), [over_seeds(*zip(*found, strict=True)) for found in blocks.values()]

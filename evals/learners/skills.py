@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+import platform
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache, partial
 from itertools import product
 from random import Random
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
 from evals.learners.rows import LearnerRow
-from evals.manifest import commit, versions
+from evals.manifest import commit, digest, versions
 from memp.agents import QLearner, RandomExplorer, SkillAgent, SkillLibrary
 from memp.agents.base import Admissible
 from memp.errors import InputError, unknown_name
@@ -31,7 +32,7 @@ LAYOUTS: dict[Regime, int] = {"fixed": 1, "recurring": 8}
 STARTS = 5
 """From how many cells of a layout training starts, where layouts come again; it is tested from as many others."""
 
-STEPS_PER_CELL = 6
+MAX_STEPS = 216
 """The step budget: enough for exploring alone to succeed now and then, as in the measurements it is compared with."""
 
 QUICK = {"episodes": 100, "tested": 30, "seeds": 1}
@@ -48,8 +49,8 @@ TESTED = {"random": "random", "q-learning": "q-learning", "skills": "skills-froz
 class Skills:
     """What the study is run with."""
 
-    size: int = SIZE
-    """Cells along one side."""
+    study: ClassVar[str] = "skills"
+    """The name of the study."""
 
     episodes: int = 300
     """Of training, for each regime, arm and seed."""
@@ -64,10 +65,11 @@ class Skills:
     regimes: tuple[Regime, ...] = REGIMES
 
     def __post_init__(self) -> None:
-        """Raise `InputError` if there is no such regime, or nothing to do."""
+        """Raise `InputError` if there is no such regime, or nothing to do; name each regime once, in one order."""
         for regime in self.regimes:
             if regime not in REGIMES:
                 raise unknown_name("regime", regime, REGIMES)
+        object.__setattr__(self, "regimes", tuple(regime for regime in REGIMES if regime in self.regimes))
         if min(self.episodes, self.tested, self.seeds) < 1:
             raise InputError("there must be at least 1 episode, 1 tested and 1 seed")
 
@@ -85,15 +87,18 @@ class Skills:
     def manifest(self) -> dict[str, Any]:
         """All that decides the result, and the commit it is run at."""
         return {
-            "study": "skills",
+            "study": self.study,
             "env": "gridworld",
             "env_name": DoorKey.name,
             **asdict(self),
             "regimes": list(self.regimes),
             "arms": sorted({*LEARNERS, *TESTED.values()}),
             "starts": STARTS,
-            "max_steps": STEPS_PER_CELL * self.size**2,
+            "size": SIZE,
+            "max_steps": MAX_STEPS,
+            "split_digest": digest(task.id for unit in self.units for task in tasks_of(self, unit)),
             "commit": commit(),
+            "python": platform.python_version(),
             "versions": versions(("memp", "numpy")),
         }
 
@@ -110,17 +115,27 @@ def live(study: Skills, unit: Unit) -> list[LearnerRow]:
     return [row for arm in LEARNERS for row in _Learner(study, unit, arm).live()]
 
 
+def world(study: Skills, unit: Unit) -> DoorKey:
+    """Make the environment of a unit."""
+    again = unit.regime in LAYOUTS
+    layouts = LAYOUTS.get(unit.regime, max(study.episodes, study.tested))
+    return DoorKey(unit.seed, layouts=layouts, starts=STARTS if again else 1, max_steps=MAX_STEPS)
+
+
+def tasks_of(study: Skills, unit: Unit) -> Iterator[Task]:
+    """All tasks of a unit."""
+    env = world(study, unit)
+    return (task for split in get_args(Split) for task in env.tasks(split))
+
+
 class _Learner:
     """One learner with its environment."""
 
     def __init__(self, study: Skills, unit: Unit, arm: str) -> None:
         """Begin with nothing learned."""
         self._study, self._unit, self._arm = study, unit, arm
-        again = unit.regime in LAYOUTS
-        layouts = LAYOUTS.get(unit.regime, max(study.episodes, study.tested))
-        starts, budget = STARTS if again else 1, STEPS_PER_CELL * study.size**2
-        self._env = DoorKey(unit.seed, study.size, layouts=layouts, starts=starts, max_steps=budget)
-        self._held_out: Split = "dev" if again else "test"
+        self._env = world(study, unit)
+        self._held_out: Split = "dev" if unit.regime in LAYOUTS else "test"
         self._library = SkillLibrary.open(":memory:", self._env.name) if arm == "skills" else None
         actions = self._env.actions
         self._explorer = QLearner(actions, sub_goal) if arm == "q-learning" else RandomExplorer(actions)

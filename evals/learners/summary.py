@@ -24,15 +24,33 @@ MEASURES: Mapping[str, Callable[[LearnerRow], float]] = {
 
 LIMITS: Mapping[str, tuple[float, float]] = {
     "success": (0, 1),
-    "steps_over_shortest": (1, inf),
+    "steps": (1, inf),
+    "steps_over_shortest": (0, inf),
+    "decisions": (1, inf),
     "return": (-inf, inf),
+    "skills": (0, inf),
+    "uses": (0, inf),
 }
-"""What a metric cannot leave; all others cannot be below 0. An interval ends there."""
+"""What no mean can leave; an interval ends there."""
 
-T_975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
-"""The 97.5 % quantiles of Student's t with 1, 2, ... degrees of freedom; beyond these the normal one is near."""
-
-NORMAL_975 = 1.96
+T_975 = (
+    12.706,
+    4.303,
+    3.182,
+    2.776,
+    2.571,
+    2.447,
+    2.365,
+    2.306,
+    2.262,
+    2.228,
+    2.201,
+    2.179,
+    2.160,
+    2.145,
+    2.131,
+)
+"""The 97.5 % quantiles of Student's t with 1, 2, ... degrees of freedom; with more, the last one is a little wide."""
 
 
 class LearnerLine(NamedTuple):
@@ -74,7 +92,7 @@ def summarise(rows: Iterable[LearnerRow], last: int) -> list[LearnerLine]:
 
 def _estimate(values: Sequence[float], rows: Sequence[LearnerRow], *, of: str) -> Estimate:
     """Estimate a mean; where seeds say nothing of its interval, for there is one, or they agree, tasks do."""
-    least, most = LIMITS.get(of, (0, inf))
+    least, most = LIMITS[of]
     found = over_seeds(values, [row.seed for row in rows])
     if found.low < found.high:
         return found._replace(low=max(least, found.low), high=min(most, found.high))
@@ -92,7 +110,6 @@ def over_seeds(values: Sequence[float], seeds: Sequence[int]) -> Estimate:
     means = [fmean(found) for found in by_seed.values()]
     mean, reach = fmean(means), 0.0
     if len(means) > 1:
-        freedom = len(means) - 1
-        quantile = T_975[freedom - 1] if freedom <= len(T_975) else NORMAL_975
+        quantile = T_975[min(len(means) - 1, len(T_975)) - 1]
         reach = quantile * stdev(means) / len(means) ** 0.5
     return Estimate(mean, mean - reach, mean + reach, len(values))

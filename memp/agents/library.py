@@ -204,14 +204,14 @@ class SkillLibrary:
         self._vectors: FloatMatrix = np.stack(rows) if rows else np.empty((0, DIMS), np.float32)
 
 
-def _worth(skill: Skill) -> tuple[bool, int, float, str]:
+def _worth(skill: Skill) -> tuple[bool, int, float]:
     """What sorts skills that do the same: smaller is better."""
     success = skill.usage.success
-    return success < DOUBTFUL, len(skill.actions), -success, skill.id
+    return success < DOUBTFUL, len(skill.actions), -success
 
 
-def _by_fit(found: Found) -> tuple[float, tuple[bool, int, float, str]]:
-    return -round(found.score, 3), _worth(found.skill)
+def _by_fit(found: Found) -> tuple[float, tuple[bool, int, float], str]:
+    return -round(found.score, 3), _worth(found.skill), found.skill.id
 
 
 def _by_success(found: Found) -> tuple[float, int, str]:

@@ -61,7 +61,7 @@ class GridEnv(ABC, Generic[T]):
         """Take the size of its grids, and the step budget of an episode (None: 10 per cell of a side)."""
         self.max_steps = STEPS_PER_SIDE * size if max_steps is None else max_steps
         if self.max_steps < 1:
-            raise InputError(f"max_steps is {max_steps!r}; an episode needs at least 1")
+            raise InputError(f"max_steps is {self.max_steps!r}; an episode needs at least 1")
         self._over = True
 
     @property

@@ -6,9 +6,10 @@ The task is that of Minigrid's DoorKey: take the key, open the door, reach the g
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import count, islice
 from typing import TypeVar
 
 from memp.errors import InputError
@@ -16,7 +17,7 @@ from memp.situation import Situation, Thing
 from tasks.base import Split, Task
 from tasks.gridworld import text
 from tasks.gridworld.base import GridEnv
-from tasks.gridworld.layout import Layout, cells
+from tasks.gridworld.layout import Cell, Layout, cells
 from tasks.gridworld.place import shuffled
 from tasks.gridworld.world import CLASSIC_ACTIONS, State, World
 
@@ -32,6 +33,9 @@ SAID = {KEY: "You carry the key.", DOOR_OPEN: "The door is open.", GOAL: text.DO
 """What an observation says where a flag holds."""
 
 T = TypeVar("T")
+
+Room = tuple[int, Cell, Cell, Cell]
+"""The column of the wall, and the cells of key, door and goal."""
 
 _SEEN = re.compile(r"(You are|The (\w+) is) at column (\d+) row (\d+)\.")
 
@@ -55,6 +59,12 @@ class DoorKeyTask:
     def id(self) -> str:
         """E.g. `doorkey0x6/layout-3/start-1`."""
         return f"doorkey{self.seed}x{self.size}/layout-{self.number}/start-{self.turn}"
+
+    @property
+    def room(self) -> Room:
+        """What tells its layout from others."""
+        layout = self.layout
+        return layout.wall or 0, layout.key, layout.door, layout.goal
 
     @cached_property
     def layout(self) -> Layout:
@@ -107,32 +117,47 @@ class DoorKey(GridEnv[DoorKeyTask]):
         Args:
             seed: Decides the layouts.
             size: Cells along one side.
-            layouts: How many layouts training visits; `test` has as many others.
+            layouts: How many layouts training visits; `test` has as many others. Together at most half of all.
             starts: From how many cells of each it starts in each split.
             max_steps: Step budget of an episode; None: 10 per cell of a side.
 
         Raises:
-            InputError: if the grid is too small for so many starts, or there is no layout.
+            InputError: if the grid is too small for that, or there is nothing in it.
         """
+        if size < ROOM + 2:
+            raise InputError(
+                f"size is {size!r}; a room, a wall and a goal behind it take at least {ROOM + 2}"
+            )
         super().__init__(size, max_steps)
-        free = ROOM * size - 2
-        if layouts < 1 or not 1 <= starts <= free // 2:
+        most_starts = (ROOM * size - 2) // 2
+        most_layouts = sum(wall * (size - 1 - wall) for wall in range(ROOM, size - 1)) * size**3 // 4
+        if not (1 <= layouts <= most_layouts and 1 <= starts <= most_starts):
             raise InputError(
                 f"{layouts=} and {starts=}: there must be at least 1 of each, and in a grid of size {size!r} at most "
-                f"{free // 2} starts"
+                f"{most_layouts} layouts and {most_starts} starts"
             )
         self._seed, self._size, self._layouts, self._starts = seed, size, layouts, starts
 
     @cached_property
     def splits(self) -> Mapping[Split, Sequence[DoorKeyTask]]:
         """The tasks of every split."""
-        seen, unseen = range(self._layouts), range(self._layouts, 2 * self._layouts)
+        numbers = list(islice(self._numbers(), 2 * self._layouts))
+        seen, unseen = numbers[: self._layouts], numbers[self._layouts :]
         first, second = range(self._starts), range(self._starts, 2 * self._starts)
         return {
             "train": self._tasks(seen, first),
             "dev": self._tasks(seen, second),
             "test": self._tasks(unseen, first),
         }
+
+    def _numbers(self) -> Iterator[int]:
+        """The numbers of layouts, without those that are the same as an earlier one."""
+        met = set()
+        for number in count():
+            room = DoorKeyTask(self._seed, self._size, number, 0).room
+            if room not in met:
+                met.add(room)
+                yield number
 
     def look(self, world: World, state: State) -> str:
         """Say where everything is, what the agent carries, and whether the door is open."""
