@@ -12,6 +12,7 @@ from memp.agents import Agent, LLMAgent, RandomAgent, ReplayAgent
 from memp.agents.adapt import Substitution, alike, choice, nearest, way_back
 from memp.agents.replay import moves
 from memp.build import Builder
+from memp.errors import ReplyFormatError
 from tasks.base import expert_trajectory
 from tasks.gridworld import GridWorld
 
@@ -273,6 +274,13 @@ def test_llm_does_what_its_last_action_line_says() -> None:
 def test_llm_without_an_action_line_does_its_last_line(caplog: pytest.LogCaptureFixture) -> None:
     assert LLMAgent(ScriptedChat(["I will now\nlook around"])).start("a").act("", tuple) == "look around"
     assert "Action: ..." in caplog.text
+
+
+def test_a_model_that_answers_nothing_has_given_up() -> None:
+    def nothing(*_: object) -> str:
+        raise ReplyFormatError("an answer", "")
+
+    assert LLMAgent(ScriptedChat(nothing)).start("a").act("", tuple) is None
 
 
 def test_llm_counts_its_tokens() -> None:

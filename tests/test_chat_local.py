@@ -37,7 +37,7 @@ from memp.chat import _decoding as decoding
 from memp.chat import _packing as packing
 from memp.chat._batching import Batcher, TooMany
 from memp.chat.local import LocalChat
-from memp.errors import InputError, MissingExtra, ModelError
+from memp.errors import InputError, MissingExtra, ModelError, ReplyFormatError
 
 SPECIALS = ["<pad>", "<unk>", "<end>", "<system>", "<user>", "<assistant>"]
 WORDS = [f"w{n}" for n in range(120)]
@@ -344,7 +344,7 @@ def test_draws_follow_the_softmax_of_the_logits_over_the_temperature() -> None:
     assert shares == pytest.approx((logits / 2.0).softmax(dim=0).tolist(), abs=0.03)
 
 
-def test_an_empty_answer_is_a_model_error(copy: Path) -> None:
+def test_an_empty_answer_is_one_in_no_form(copy: Path) -> None:
     settings = GenerationConfig.from_pretrained(copy)
     settings.eos_token_id = list(range(len(SPECIALS + WORDS)))
     settings.save_pretrained(copy)
@@ -352,7 +352,7 @@ def test_an_empty_answer_is_a_model_error(copy: Path) -> None:
     made.add_special_tokens({"additional_special_tokens": SPECIALS[3:] + WORDS})  # never shown
     made.save_pretrained(copy)
 
-    with pytest.raises(ModelError, match="answered nothing"):
+    with pytest.raises(ReplyFormatError, match=r"asked for an answer of local:.*, but answered ''"):
         LocalChat(str(copy)).reply(conversation(1))
 
 

@@ -6,8 +6,8 @@ import pytest
 
 from memp.errors import InputError
 from memp.situation import Situation, Thing
-from tasks.base import TextEnv, rollout
-from tasks.gridworld.doorkey import DOOR_OPEN, GOAL, KEY, DoorKey, perceive
+from tasks.base import Split, TextEnv, rollout
+from tasks.gridworld.doorkey import DOOR_OPEN, GOAL, KEY, DoorKey, Room, perceive
 from tasks.gridworld.world import CLASSIC_ACTIONS
 from tests.env_contract import EnvContract
 
@@ -23,15 +23,16 @@ class TestContractOfALargerOne(EnvContract):
 
 
 def test_dev_starts_elsewhere_in_the_layouts_of_training_and_test_is_in_others() -> None:
-    splits = DoorKey(layouts=4, starts=2).splits
+    splits = DoorKey(layouts=864, starts=2).splits
 
-    def layouts(split: str) -> set[int]:
-        return {task.number for task in splits[split]}  # type: ignore[index]
+    def rooms(split: Split) -> set[Room]:
+        return {task.room for task in splits[split]}
 
-    assert layouts("train") == layouts("dev") == set(range(4))
-    assert layouts("test") == set(range(4, 8))
-    starts = {(task.number, task.layout.start) for task in splits["train"]}
-    assert not starts & {(task.number, task.layout.start) for task in splits["dev"]}
+    assert rooms("train") == rooms("dev")
+    assert len(rooms("train")) == len(rooms("test")) == 864
+    assert not rooms("train") & rooms("test")
+    starts = {(task.room, task.layout.start) for task in splits["train"]}
+    assert not starts & {(task.room, task.layout.start) for task in splits["dev"]}
 
 
 def test_a_layout_is_the_same_whatever_others_there_are() -> None:
@@ -71,12 +72,19 @@ def test_an_episode_is_read_as_where_things_are_and_what_holds() -> None:
     assert [thing.name for thing in seen[-1].things] == ["door", "goal"]
 
 
+def test_a_grid_without_room_for_a_wall_is_refused() -> None:
+    with pytest.raises(InputError, match="at least 4"):
+        DoorKey(size=3, starts=1, layouts=1)
+    env = DoorKey(size=4, starts=1, layouts=1)
+    assert rollout(env, env.tasks("test")[0].id, env.expert(env.tasks("test")[0].id)).reward == 1
+
+
 def test_a_text_that_is_no_observation_is_refused() -> None:
     with pytest.raises(InputError, match="where the agent is"):
         perceive("You are in a maze of twisty little passages.")
 
 
-@pytest.mark.parametrize("wrong", [{"layouts": 0}, {"starts": 0}, {"starts": 6}, {"size": 3, "starts": 3}])
+@pytest.mark.parametrize("wrong", [{"layouts": 0}, {"starts": 0}, {"starts": 6}, {"layouts": 865}])
 def test_more_starts_than_there_are_cells_and_no_layouts_are_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(InputError, match="at least 1"):
         DoorKey(**wrong)

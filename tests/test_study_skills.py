@@ -138,10 +138,11 @@ def test_a_curve_adds_up_uses_and_averages_all_else(folder: Path) -> None:
     mine = [row for row in rows_in(folder) if (row.arm, row.kind, row.split) == ("skills", "fixed", "train")]
     places, uses = _curve(mine, "uses")
 
-    assert places == [10, 20]
-    last = [sum(row.uses for row in mine if row.seed == seed) for seed in (0, 1)]
-    assert uses[1].mean <= sum(last) / 2
-    assert uses[0].mean < uses[1].mean
+    assert places == [10, 12]
+    assert uses[1].mean == sum(row.uses for row in mine) / 2
+    assert uses[0].mean == sum(row.uses for row in mine if row.episode < 10) / 2
+    _, steps = _curve(mine, "steps")
+    assert steps[1].mean == pytest.approx(sum(row.steps for row in mine if row.episode >= 10) / 4)
 
 
 @pytest.mark.parametrize("wrong", [{"episodes": 0}, {"tested": 0}, {"seeds": 0}])

@@ -51,8 +51,8 @@ No text that anyone wrote, no log, no other model's output: each demonstration i
 (`evals/training/demonstrations.py`), numbered, and the same on every machine. It draws a fresh universe: places,
 the rule of each style, names. A teacher does the task: it reads the guidance, notes what that tells of the place at
 hand, and explores where it tells nothing; now and then its hand slips and it has to recover. Lessons, in percent:
-$lessons. Guidance shows up to 4 procedures of every granularity, in lessons in taking notes up to 10 scripts: from the
-same place, from another place of its style, from places of other styles, and from before all was moved.
+$lessons. Guidance shows up to 4 procedures of every granularity, in lessons in taking notes up to 10 scripts: from
+the same place, from another place of its style, from places of other styles, and from before all was moved.
 
 An evaluation uses none of these universes, places or names. Vectors of names are random, drawn anew for every
 batch, and never learned: the model can tell whether two names are the same, and nothing else.
@@ -62,11 +62,11 @@ The tokenizer knows $words words and fixed phrases; whatever else a prompt says 
 ## Training
 
 `python -m evals.training $name` trains it anew: Muon, and AdamW for embeddings and norms, both at the learning rate
-$learning_rate with warm-up and cosine decay; $steps steps of at most $batch_tokens tokens with their padding, seed $seed;
-$tokens tokens in all, $minutes minutes on two shared cores. An answer counts in full, and in it a name or a verdict on
-names $crucial_weight times, for there are few; what is read counts $text_weight, and a name that is read again
-$known_name_weight, for it can only be looked up and copied, as in an answer. Other processors round differently, and so come to
-other weights.
+$learning_rate with warm-up and cosine decay; $steps steps of at most $batch_tokens tokens with their padding, seed
+$seed; $tokens tokens in all, $minutes minutes on two shared cores. An answer counts in full, and in it a name or a
+verdict on names $crucial_weight times, for there are few; what is read counts $text_weight, and a name that is read
+again $known_name_weight, for it can only be looked up and copied, as in an answer. Other processors round
+differently, and so come to other weights.
 
 | step | tokens | loss | answers right on held-out demonstrations, % |
 |---|---|---|---|

@@ -16,7 +16,10 @@ log = logging.getLogger(__name__)
 
 
 class LLMAgent:
-    """Shows the chat model the guidance, the task and what it sees, and does what it answers."""
+    """Shows the chat model the guidance, the task and what it sees, and does what it answers.
+
+    A model that answers nothing has given up.
+    """
 
     def __init__(self, chat: ChatModel, *, temperature: float = 0.0, max_tokens: int = 512) -> None:
         """Take the chat model, and how it is to answer."""
@@ -56,14 +59,18 @@ class _LLMPolicy:
             else act.turn(observation, options)
         )
         self._messages.append({"role": "user", "content": content})
+        try:
+            return act.parse(self._answer())
+        except ReplyFormatError as error:
+            said = error.reply.strip()
+            then = "its last line is taken as the action" if said else "the episode ends there"
+            log.warning("%s; %s", error, then)
+            return said.splitlines()[-1].strip() if said else None
+
+    def _answer(self) -> str:
+        """What the chat model says next."""
         reply = self._chat.reply(self._messages, temperature=self._temperature, max_tokens=self._max_tokens)
         self.tokens_in += reply.tokens_in
         self.tokens_out += reply.tokens_out
         self._messages.append({"role": "assistant", "content": reply.text})
-        try:
-            return act.parse(reply.text)
-        except ReplyFormatError as error:
-            log.warning("%s; its last line is taken as the action", error)
-            if not reply.text.strip():
-                raise
-            return reply.text.strip().splitlines()[-1].strip()
+        return reply.text

@@ -15,7 +15,7 @@ from memp.chat._batching import Batcher
 from memp.chat._checkpoint import load, located
 from memp.chat._conversation import Renderer
 from memp.chat.base import Message, Reply
-from memp.errors import InputError, ModelError
+from memp.errors import InputError, ReplyFormatError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -141,8 +141,8 @@ class LocalChat:
 
         Raises:
             InputError: if there is no message, one cannot be encoded, or an option is out of range.
-            ModelError: if the conversation does not fit, the chat template refuses it, the memory
-                does not suffice, or the answer is empty.
+            ModelError: if the conversation does not fit, the chat template refuses it, or the memory
+                does not suffice; `ReplyFormatError` if the answer is empty.
         """
         if not messages:
             raise InputError("there is nothing to answer: messages is empty")
@@ -167,7 +167,7 @@ class LocalChat:
             )
         text = self._renderer.text(answer.generated)
         if not text.strip():
-            raise ModelError(f"{self.name} answered nothing: it generated no more than {answer.generated!r}")
+            raise ReplyFormatError(f"an answer of {self.name}", text)
         return Reply(text=text, tokens_in=len(ids), tokens_out=len(answer.generated), counted_by="model")
 
     def _fitting(self, messages: Sequence[Message], answer: int) -> list[int]:
