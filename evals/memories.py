@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import product
 from pathlib import Path
 from random import Random
@@ -19,7 +19,7 @@ from evals.rows import Episodes, Row
 from evals.runner import Found, Progress, SoFar
 from evals.worlds import World
 from memp.chat import ChatModel
-from memp.errors import InputError
+from memp.errors import InputError, ReplyFormatError
 from memp.memory import ProceduralMemory
 from memp.prompts import facts
 from memp.retrieve import Key
@@ -244,7 +244,8 @@ def _retry_unanswered(memory: ProceduralMemory, chat: ChatModel | None) -> None:
     """
     unanswered = [item.id for item in memory.quarantine() if "reply" not in item.payload]
     if unanswered and chat is not None:
-        chat.reply([{"role": "user", "content": "Answer with one word: ready."}])
+        with suppress(ReplyFormatError):  # whatever it answers, it can be reached
+            chat.reply([{"role": "user", "content": "Answer with one word: ready."}])
         memory.retry(*unanswered)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import NamedTuple, Self
 
 from memp.errors import InputError
@@ -15,6 +16,9 @@ _CONTEXT = re.compile(
 
 NOTHING = "nothing"
 """What is written where no flag holds."""
+
+RESERVED = frozenset({NOTHING, "from", "at", "with", "by"})
+"""Words that no name may hold."""
 
 
 class Thing(NamedTuple):
@@ -58,8 +62,8 @@ class Context(NamedTuple):
 
     @property
     def text(self) -> str:
-        """E.g. `door at +2 -1 with key`."""
-        return f"{self.thing} at {self.dx:+d} {self.dy:+d} with {written(self.flags)}"
+        """E.g. `door at +2 -1 with key`; raises `InputError` where a name cannot be written so."""
+        return f"{checked_name(self.thing)} at {self.dx:+d} {self.dy:+d} with {written(self.flags)}"
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -78,9 +82,24 @@ class Context(NamedTuple):
 
 def written(flags: frozenset[str]) -> str:
     """Write flags, e.g. `door open + key`."""
-    return " + ".join(sorted(flags)) or NOTHING
+    return " + ".join(sorted(map(checked_name, flags))) or NOTHING
 
 
 def read(text: str) -> frozenset[str]:
     """Read flags as they are written."""
     return frozenset() if text == NOTHING else frozenset(text.split(" + "))
+
+
+@lru_cache
+def checked_name(name: str) -> str:
+    """Return the name of a flag or a thing, if it can be read again where it is written.
+
+    Raises:
+        InputError: if it cannot.
+    """
+    if not re.fullmatch(NAME, name) or RESERVED & set(name.split()):
+        raise InputError(
+            f"{name!r} is no name of a flag or a thing: use lower-case words such as 'door open', "
+            f"none of them {', '.join(sorted(RESERVED))}"
+        )
+    return name

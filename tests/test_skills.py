@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -67,6 +68,19 @@ class TestWriting:
     def test_what_is_no_context_is_refused_with_an_example(self, text: str) -> None:
         with pytest.raises(InputError, match="one reads like"):
             Context.parse(text)
+
+    @pytest.mark.parametrize("name", ["Key", "gift from bob", "nothing", "", "two  blanks", "a: b"])
+    def test_a_name_that_could_not_be_read_again_is_refused(self, name: str, library: SkillLibrary) -> None:
+        with pytest.raises(InputError, match="lower-case words"):
+            library.learn([walk("move_right", to=name)])
+        with pytest.raises(InputError, match="lower-case words"):
+            library.learn([walk()._replace(preconditions=Context(frozenset(), name, 0, 0))])
+        assert len(library) == 0
+
+    @pytest.mark.parametrize("environment", ["", "mini: grid"])
+    def test_an_environment_that_could_not_be_read_again_is_refused(self, environment: str) -> None:
+        with pytest.raises(InputError, match="must be a name"):
+            SkillLibrary.open(":memory:", environment)
 
     @given(CONTEXTS, st.lists(st.sampled_from(CLASSIC_ACTIONS), min_size=1, max_size=6), st.data())
     def test_a_skill_survives_being_a_procedure(
@@ -155,17 +169,19 @@ class TestCutting:
         assert skills_in(ENV, Lived([at(1, 0), at(0, 0)], ["move_right"])) == []
         assert skills_in(ENV, Lived([at(1, 0)], [])) == []
 
-    def test_every_skill_of_an_explored_episode_works_where_it_was_cut(self) -> None:
+    def test_the_skills_of_an_explored_episode_work_from_where_they_were_cut(self) -> None:
         env = DoorKey(2, layouts=1, max_steps=2000)
-        task = env.tasks("train")[0].id
+        task, tried = env.splits["train"][0], 0
         with SkillLibrary.open(":memory:", ENV) as library:
-            play(env, task, SkillAgent(perceive, RandomExplorer(CLASSIC_ACTIONS), library), seed=1)
-            assert len(library) > 10
-            for skill in library.skills:
-                if not skill.preconditions.flags:
-                    frozen = SkillAgent(perceive, RandomExplorer(CLASSIC_ACTIONS), library, learns=False)
-                    attempts = play(env, task, frozen, seed=2).policy.attempts
-                    assert [attempt.reward for attempt in attempts] == [1.0] * 3
+            play(env, task.id, SkillAgent(perceive, RandomExplorer(CLASSIC_ACTIONS), library), seed=1)
+            for turn in range(10):
+                here = replace(task, turn=turn)
+                for found in library.retrieve(perceive(env.begin(here)[0])):
+                    env.begin(here)
+                    observations = [env.step(action)[0] for action in found.skill.actions]
+                    assert found.skill.effect <= perceive(observations[-1]).flags
+                    tried += 1
+        assert tried >= 5
 
 
 class TestLibrary:
@@ -197,6 +213,19 @@ class TestLibrary:
             ]
             library.learn(detours)
             assert len(library) == 2
+
+    def test_a_way_that_was_surpassed_is_seen_again_when_the_better_one_keeps_failing(self) -> None:
+        long, short = walk("move_left", "move_right", "move_right"), walk("move_right")
+        with SkillLibrary.open(":memory:", ENV, variants=1) as library:
+            library.learn([long])
+            library.learn([short])
+            assert [skill.actions for skill in library.skills] == [short.actions]
+            library.learn([], [library.skills[0].attempt(1, success=False)] * 4)
+            assert [skill.actions for skill in library.skills] == [long.actions]
+
+    def test_a_way_longer_than_any_text_may_be_is_kept(self, library: SkillLibrary) -> None:
+        library.learn([walk(*["move_left", "move_right"] * 200, "move_right")])
+        assert len(library.skills[0].actions) == 402
 
     def test_skills_with_another_effect_or_place_are_not_merged(self, library: SkillLibrary) -> None:
         library.learn([walk("move_right"), walk("move_right", to="lamp"), walk("move_right", "move_right")])

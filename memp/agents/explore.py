@@ -95,12 +95,12 @@ class QLearner:
 
     def learn(self, lived: Lived) -> None:
         """Move the values of what was done, the last action first."""
-        after = lived.situations[-1]
-        ended = True
+        after = last = lived.situations[-1]
         for before, action in zip(reversed(lived.situations[:-1]), reversed(lived.actions), strict=True):
-            paid = len(after.flags - before.flags) - 0.1
+            gained = len(after.flags - before.flags)
+            ended = after is last and gained  # otherwise its budget was spent, and more would have come
             to_come = 0.0 if ended else self._discount * self._values[self._key(after)].max()
             values = self._values[self._key(before)]
             place = self.actions.index(action)
-            values[place] += self._rate * (paid + to_come - values[place])
-            after, ended = before, False
+            values[place] += self._rate * (gained - 0.1 + to_come - values[place])
+            after = before

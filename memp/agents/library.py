@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -15,7 +14,7 @@ from memp.embedding.base import FloatMatrix
 from memp.embedding.skill import DIMS, SkillEmbedder, vector
 from memp.errors import InputError
 from memp.memory import ProceduralMemory
-from memp.situation import Situation
+from memp.situation import Context, Situation
 from memp.trajectory import Trajectory
 
 SAME = 0.9
@@ -25,13 +24,10 @@ APPLIES = 0.97
 """A skill applies where its cosine with the situation is at least this: exactly there."""
 
 VARIANTS = 4
-"""How many skills of one context and effect are kept."""
+"""How many skills of one context and effect are seen."""
 
 DOUBTFUL = 0.5
 """A skill of a smoothed success rate below this fails more often than not."""
-
-SURPASSED = "better ways to do the same are known"
-"""Why a skill is retired that is one too many."""
 
 
 class Found(NamedTuple):
@@ -55,13 +51,15 @@ class SkillLibrary:
         Args:
             memory: Made with the embedder `SkillEmbedder`.
             environment: The name of the environment that the skills are of.
-            variants: How many skills of one context and effect are kept.
+            variants: How many skills of one context and effect are seen.
 
         Raises:
             InputError: if the memory holds something else than skills of this environment.
         """
         if variants < 1:
             raise InputError(f"variants is {variants!r}; it must be at least 1")
+        if not environment.strip() or ": " in environment:
+            raise InputError(f"environment is {environment!r}; it must be a name without ': '")
         self.memory = memory
         self.environment = environment
         self._variants = variants
@@ -90,7 +88,7 @@ class SkillLibrary:
 
     @property
     def skills(self) -> Sequence[Skill]:
-        """All skills, oldest first."""
+        """All that are seen, oldest first."""
         return self._skills
 
     @property
@@ -128,17 +126,13 @@ class SkillLibrary:
         """Add skills, and count attempts, in one update of the memory.
 
         A skill is merged with those of the same preconditions and effect: the same actions add nothing, and of more
-        than `variants` ways the best are kept, in the order of `retrieve`. One that keeps failing is retired.
+        than `variants` ways the best are seen, in the order of `retrieve`. One that keeps failing is retired, and
+        what it stood before is seen again.
         """
         new = self._admitted(skills)
         lived = [*(skill.trajectory for skill in new), *attempts]
         if lived:
             self.memory.update(lived)
-            self._read()
-        if surpassed := self._surpassed(new):
-            with self.memory.store.transaction():
-                for skill in surpassed:
-                    self.memory.store.retire(skill.id, SURPASSED, datetime.now(UTC))
             self._read()
 
     def close(self) -> None:
@@ -167,11 +161,6 @@ class SkillLibrary:
                 new.append(skill)
         return new
 
-    def _surpassed(self, added: Iterable[Skill]) -> list[Skill]:
-        """Those that are too many beside skills that were added."""
-        worst = [sorted(self._alike(skill), key=_worth)[self._variants :] for skill in added]
-        return list(dict.fromkeys(skill for group in worst for skill in group))
-
     def _alike(self, skill: Skill) -> list[Skill]:
         """The skills that do the same as one, from where it does."""
         scores = self._vectors @ vector(skill.preconditions)
@@ -196,7 +185,15 @@ class SkillLibrary:
 
     def _read(self) -> None:
         """See what the memory holds now."""
-        self._skills = [Skill.of(procedure) for procedure in self.memory.procedures()]
+        held = [Skill.of(procedure) for procedure in self.memory.procedures()]
+        alike: dict[tuple[Context, frozenset[str]], int] = {}
+        seen = set()
+        for skill in sorted(held, key=_worth):
+            place = skill.preconditions, skill.effect
+            alike[place] = alike.get(place, 0) + 1
+            if alike[place] <= self._variants:
+                seen.add(skill.id)
+        self._skills = [skill for skill in held if skill.id in seen]
         self._moves = {skill.actions[0]: skill.move for skill in self._skills if any(skill.move)}
         self._flags = {skill.preconditions.flags for skill in self._skills}
         self._applying: dict[Situation, list[Found]] = {}

@@ -28,10 +28,11 @@ CONSIDERED = 8
 
 
 class SkillAgent:
-    """Executes a skill that applies, step by step, and explores where none does.
+    """Executes a skill that applies, step by step; where none does, it goes to where one does, or explores.
 
-    A skill is abandoned as soon as what it expects does not come about. In one episode no skill is executed twice
-    from the same situation, so that no episode loops. Without a library it only explores.
+    A skill is abandoned as soon as what it expects does not come about; which actions did nothing where is kept in
+    mind until the episode ends. In one episode no skill is executed twice from the same situation, so that no episode
+    loops. Where moves lead is known from the skills. Without a library it only explores.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class SkillAgent:
         return f"skill+{self._explorer.name}" if self._library is not None else self._explorer.name
 
     def start(self, task: str, matches: Sequence[Match] = (), *, seed: int = 0) -> SkillPolicy:  # noqa: ARG002
-        """Begin an episode; the seed decides what is explored."""
+        """Begin an episode; the seed decides what is explored, so that each episode needs its own."""
         return SkillPolicy(self._perceive, self._explorer, self._library, self._learns, seed)
 
 

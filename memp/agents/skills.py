@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from hashlib import blake2b
 from typing import NamedTuple
 
 from memp.errors import InputError
@@ -62,7 +63,7 @@ class Skill(NamedTuple):
             Step(action=action, observation=seen) for action, seen in zip(self.actions, after, strict=True)
         ]
         return Trajectory(
-            task=self.task, steps=tuple(steps), reward=1.0, task_id=f"{self.task} by {' '.join(self.actions)}"
+            task=self.task, steps=tuple(steps), reward=1.0, task_id=f"{self.task} by {_digest(self.actions)}"
         )
 
     def attempt(self, done: int, *, success: bool) -> Trajectory:
@@ -164,3 +165,8 @@ def nearest(before: Situation, after: Situation) -> str:
 def _seen_from(thing: str, situation: Situation) -> Context | None:
     """A situation as the context of one thing; None where that is not in sight."""
     return next((context for context in situation.contexts() if context.thing == thing), None)
+
+
+def _digest(actions: Sequence[str]) -> str:
+    """What tells a way from others, however long it is."""
+    return blake2b("\n".join(actions).encode(), digest_size=8).hexdigest()
