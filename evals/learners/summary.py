@@ -25,7 +25,7 @@ MEASURES: Mapping[str, Callable[[LearnerRow], float]] = {
 LIMITS: Mapping[str, tuple[float, float]] = {
     "success": (0, 1),
     "steps": (1, inf),
-    "steps_over_shortest": (0, inf),
+    "steps_over_shortest": (1, inf),
     "decisions": (1, inf),
     "return": (-inf, inf),
     "skills": (0, inf),

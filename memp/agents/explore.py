@@ -66,9 +66,9 @@ class QLearner:
         actions: Sequence[str],
         key: Callable[[Situation], Hashable] = lambda situation: situation,
         *,
-        rate: float = 0.5,
+        rate: float = 0.2,
         discount: float = 0.97,
-        epsilon: float = 0.1,
+        epsilon: float = 0.2,
     ) -> None:
         """Say how it learns.
 
