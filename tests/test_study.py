@@ -509,7 +509,18 @@ def test_an_llm_runs_in_every_arm_and_its_tokens_are_counted(tmp_path: Path, ser
 def test_a_chat_server_that_fails_stops_the_study_which_then_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = ["--env", "gridworld", "--agent", "llm", "--model", "openai:test", "--episodes", "4"]
+    options = [
+        "--env",
+        "gridworld",
+        "--agent",
+        "llm",
+        "--model",
+        "openai:test",
+        "--episodes",
+        "4",
+        "--seeds",
+        "1",
+    ]
     options += [
         "--train",
         "4",

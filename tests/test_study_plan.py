@@ -32,10 +32,10 @@ SMALL = Retrieve(env="gridworld", agent="random", episodes=4, train=4, max_steps
 
 
 def test_retrieve_has_the_defaults_of_its_published_figures() -> None:
-    for env in ENVIRONMENTS:
+    for env, scale, seeds in (("gridworld", (32, 64, 2, 20), 4), ("scienceworld", (60, 150, 4, None), 1)):
         found = Retrieve.of(env)
-        assert (found.episodes, found.train, found.k, found.max_steps) == (60, 150, 4, None)
-        assert (found.splits, found.seeds, found.agent) == (("test",), 1, "llm")
+        assert (found.episodes, found.train, found.k, found.max_steps) == scale
+        assert (found.splits, found.seeds, found.agent) == (("test",), seeds, "llm")
 
 
 def test_build_takes_all_tasks_of_four_universes_of_the_grid_world() -> None:
@@ -43,7 +43,7 @@ def test_build_takes_all_tasks_of_four_universes_of_the_grid_world() -> None:
     env = GridWorld()
     assert found.train == len(env.tasks("train"))
     assert {found.episodes} == {len(env.tasks(split)) for split in found.splits}
-    assert (found.splits, found.seeds, found.k, found.key) == (("dev", "test"), 4, 2, "query")
+    assert (found.splits, found.seeds, found.k, found.key) == (("dev", "test"), 4, 2, "avefact")
     assert found.max_steps == GRIDWORLD_STEPS
     assert [world.name for world in worlds(found)] == [f"universe-{seed}" for seed in range(4)]
 

@@ -162,3 +162,30 @@ def test_q_learning_is_told_where_to_go_next() -> None:
         frozenset({KEY}),
         Thing("door", 2, -1),
     )
+
+
+def test_the_report_is_written_again_from_the_folder_alone(folder: Path, tmp_path: Path) -> None:
+    result = CliRunner().invoke(main, ["report", str(folder), "--out", str(tmp_path)])
+
+    assert result.exit_code == 0, result.output
+    for name in ("summary.json", "table.md"):
+        assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_several_folders_of_learners_are_refused(folder: Path) -> None:
+    result = CliRunner().invoke(main, ["report", str(folder), str(folder)])
+
+    assert result.exit_code == 1
+    assert "folder by folder" in result.output
+
+
+def test_a_regime_that_is_named_twice_is_run_once_and_options_go_before_those_of_quick(
+    tmp_path: Path,
+) -> None:
+    twice = ["--regime", "fixed", "--regime", "fixed", "--quick", "--episodes", "3", "--tested", "5"]
+    result = CliRunner().invoke(main, ["skills", *twice, "--out", str(tmp_path)])
+
+    assert result.exit_code == 0, result.output
+    rows = rows_in(tmp_path)
+    assert len(rows) == len({row.place for row in rows}) == len(LEARNERS) * (3 + 5)
+    assert "the last 3 episodes" in result.output
