@@ -76,7 +76,7 @@ SCALES: Mapping[str, Mapping[str, Scale]] = {
         # of each of four universes as many tasks as three minutes allow, and all 64 training tasks
         "gridworld": Keyed(
             splits=("dev", "test"),
-            episodes=26,
+            episodes=28,
             train=64,
             k=2,
             max_steps=GRIDWORLD_STEPS,
