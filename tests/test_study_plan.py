@@ -66,7 +66,7 @@ def test_every_study_has_defaults_in_every_environment() -> None:
 
 def test_the_help_names_the_defaults_of_each_environment() -> None:
     text = " ".join(CliRunner().invoke(main, ["build", "--help"]).stdout.split())
-    assert "Tasks per arm, split and seed [default: gridworld 32, scienceworld 60]" in text
+    assert "Tasks per arm, split and seed [default: gridworld 28, scienceworld 60]" in text
     assert f"[default: gridworld {GRIDWORLD_STEPS}, scienceworld the environment's]" in text
     assert "may be given twice [default: dev and test]" in text
 
