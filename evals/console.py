@@ -148,7 +148,7 @@ def _said(so_far: SoFar | None) -> str:
 def report_again(folders: Sequence[Path], out: Path | None) -> None:
     """Write the report of what lies in folders, and print its tables."""
     try:
-        target = _target(folders, out)
+        target = report_target(folders, out)
         found = write(target, read_results(folders))
     except MempError as error:
         raise click.ClickException(str(error)) from error
@@ -156,7 +156,7 @@ def report_again(folders: Sequence[Path], out: Path | None) -> None:
     click.echo(f"the report is in {target}")
 
 
-def _target(folders: Sequence[Path], out: Path | None) -> Path:
+def report_target(folders: Sequence[Path], out: Path | None) -> Path:
     """Where to write a report: beside the episodes of one study, else where no study is."""
     if out is None and len(folders) > 1:
         raise InputError("several folders make one report: say with --out where to write it")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, Self
 
 from memp.errors import unknown_name
@@ -61,57 +61,37 @@ GRIDWORLD_STEPS = 20
 """Step budget of the grid world where a model acts: exploring alone succeeds half of the time, so that arms can win
 and lose."""
 
-GRIDWORLD_KEY: Key = "avefact"
-"""What procedures are found by there: tasks of one place differ in their wording, and those of two places may not."""
+GRIDWORLD = Scale(episodes=32, train=64, k=2, max_steps=GRIDWORLD_STEPS, seeds=4)
+"""All 32 tasks of a split, and all 64 training tasks, of each of four universes."""
+
+GRIDWORLD_KEYED = Keyed(**asdict(GRIDWORLD), key="avefact")
+"""By facts: tasks of one place differ in their wording, and those of two places may not."""
 
 SMALL, BASE = "local:memp-small", "local:memp-base"
 """The bundled models."""
 
 SCALES: Mapping[str, Mapping[str, Scale]] = {
-    "retrieve": {
-        "gridworld": Scale(episodes=32, train=64, k=2, max_steps=GRIDWORLD_STEPS, seeds=4),
-        "scienceworld": Scale(),
-    },
+    "retrieve": {"gridworld": GRIDWORLD, "scienceworld": Scale()},
     "build": {
-        # of each of four universes as many tasks as three minutes allow, and all 64 training tasks
-        "gridworld": Keyed(
-            splits=("dev", "test"),
-            episodes=28,
-            train=64,
-            k=2,
-            max_steps=GRIDWORLD_STEPS,
-            seeds=4,
-            key=GRIDWORLD_KEY,
-        ),
+        # as many tasks as three minutes allow
+        "gridworld": replace(GRIDWORLD_KEYED, splits=("dev", "test"), episodes=28),
         # one seed: nothing there is random but an agent or a key that is
         "scienceworld": Keyed(splits=("dev", "test")),
     },
     "update": {
         # all tasks of both splits twice: before all is rearranged and after
         "gridworld": Stream(
-            splits=("dev", "test"),
-            episodes=32,
-            train=16,
-            k=2,
-            max_steps=GRIDWORLD_STEPS,
-            seeds=4,
-            key=GRIDWORLD_KEY,
+            **asdict(replace(GRIDWORLD_KEYED, splits=("dev", "test"), train=16)),
             eras=2,
         ),
         "scienceworld": Stream(train=30),
     },
     "compare": {
-        "gridworld": Keyed(train=64, k=2, max_steps=GRIDWORLD_STEPS, key=GRIDWORLD_KEY),
+        "gridworld": replace(GRIDWORLD_KEYED, episodes=Scale.episodes, seeds=1),
         "scienceworld": Keyed(),
     },
-    "transfer": {
-        "gridworld": Scale(episodes=32, train=64, k=2, max_steps=GRIDWORLD_STEPS, seeds=4),
-        "scienceworld": Scale(),
-    },
-    "scaling": {
-        "gridworld": Keyed(episodes=32, train=64, k=2, max_steps=GRIDWORLD_STEPS, seeds=4, key=GRIDWORLD_KEY),
-        "scienceworld": Keyed(),
-    },
+    "transfer": {"gridworld": GRIDWORLD, "scienceworld": Scale()},
+    "scaling": {"gridworld": GRIDWORLD_KEYED, "scienceworld": Keyed()},
 }
 """What is left unsaid, by study and environment: the one place of all defaults that depend on them."""
 

@@ -189,3 +189,11 @@ def test_a_regime_that_is_named_twice_is_run_once_and_options_go_before_those_of
     rows = rows_in(tmp_path)
     assert len(rows) == len({row.place for row in rows}) == len(LEARNERS) * (3 + 5)
     assert "the last 3 episodes" in result.output
+
+
+def test_the_report_of_one_study_is_not_written_over_that_of_another(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text("{}")
+    result = CliRunner().invoke(main, ["report", str(folder), "--out", str(tmp_path)])
+
+    assert result.exit_code == 1
+    assert "whose own report would be lost" in result.output

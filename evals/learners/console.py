@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from evals.console import Bars, print_table
+from evals.console import Bars, print_table, report_target
 from evals.folder import EPISODES, MANIFEST, Folder
 from evals.learners.report import Report, write
 from evals.learners.rows import LearnerRow
@@ -49,7 +49,7 @@ def report_again(folders: Sequence[Path], out: Path | None) -> None:
         raise click.ClickException("a study of learners is reported folder by folder: give one")
     folder = Folder(folders[0])
     try:
-        target = out or folder.path
+        target = report_target(folders, out)
         target.mkdir(parents=True, exist_ok=True)
         found = write(target, Lines(folder.path / EPISODES, LearnerRow).held, folder.manifest())
     except MempError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,8 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from evals.learners.rows import LearnerRow
 from evals.learners.summary import MEASURES, LearnerLine, over_seeds, summarise
-from evals.reports.figure import COLOURS, Panel, grid
+from evals.reports.figure import Panel, colours, grid
 from evals.reports.metrics import Estimate
+from evals.reports.report import write_json
 from evals.reports.table import Table, interval
 from memp.errors import MissingExtra
 
@@ -69,7 +69,7 @@ def write(out: Path, rows: Sequence[LearnerRow], manifest: Mapping[str, Any]) ->
     last = min(manifest["tested"], manifest["episodes"])
     lines = summarise(rows, last)
     found = Report(lines, _table(lines), _note(last))
-    (out / "summary.json").write_text(json.dumps([line._asdict() for line in lines], indent=2) + "\n")
+    write_json(out / "summary.json", [line._asdict() for line in lines])
     facts = ", ".join(f"{name} {manifest[name]}" for name in HEADLINE)
     (out / "table.md").write_text(
         f"# {manifest['study']}: {facts}\n\n{found.table.markdown()}\n\n{found.note}\n"
@@ -112,14 +112,13 @@ def _note(last: int) -> str:
 def _plot(title: str, rows: Sequence[LearnerRow]) -> bytes:
     """Draw every measure over training, a row of panels a regime."""
     trained = [row for row in rows if row.split == "train"]
-    arms = list(dict.fromkeys(row.arm for row in trained))
-    colour = {arm: COLOURS[place] for place, arm in enumerate(arms)}
+    colour = colours(row.arm for row in trained)
     regimes: dict[str, list[LearnerRow]] = {}
     for row in trained:
         regimes.setdefault(row.kind, []).append(row)
 
     def draw(axis: Axes, found: Sequence[LearnerRow], panel: Panel) -> None:
-        for arm in arms:
+        for arm in colour:
             places, estimates = _curve([row for row in found if row.arm == arm], panel.measure)
             if any(estimate.mean for estimate in estimates):
                 low, high = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache, partial
+from functools import partial
 from itertools import product
 from random import Random
 from typing import Any, ClassVar, Literal, NamedTuple, get_args
@@ -18,9 +18,7 @@ from memp.errors import InputError, unknown_name
 from memp.situation import Situation
 from memp.trajectory import Trajectory
 from tasks.base import Split, Task
-from tasks.gridworld.doorkey import DOOR_OPEN, KEY, SIZE, DoorKey, DoorKeyTask, perceive
-from tasks.gridworld.solver import solve
-from tasks.gridworld.world import ACTIONS
+from tasks.gridworld.doorkey import DOOR_OPEN, KEY, SIZE, DoorKey, perceive
 
 Regime = Literal["fixed", "recurring", "random"]
 
@@ -41,8 +39,8 @@ QUICK = {"episodes": 100, "tested": 30, "seeds": 1}
 LEARNERS = ("random", "q-learning", "skills", "oracle")
 """The arms of training."""
 
-TESTED = {"random": "random", "q-learning": "q-learning", "skills": "skills-frozen", "oracle": "oracle"}
-"""What the learner of an arm is called where it is tested, without learning any more."""
+FROZEN = {"skills": "skills-frozen"}
+"""What an arm is called where it is tested without learning any more, if not by its own name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +90,7 @@ class Skills:
             "env_name": DoorKey.name,
             **asdict(self),
             "regimes": list(self.regimes),
-            "arms": sorted({*LEARNERS, *TESTED.values()}),
+            "arms": sorted({*LEARNERS, *FROZEN.values()}),
             "starts": STARTS,
             "size": SIZE,
             "max_steps": MAX_STEPS,
@@ -112,7 +110,8 @@ class Unit(NamedTuple):
 
 def live(study: Skills, unit: Unit) -> list[LearnerRow]:
     """Train every learner of a unit, and test it."""
-    return [row for arm in LEARNERS for row in _Learner(study, unit, arm).live()]
+    env = world(study, unit)
+    return [row for arm in LEARNERS for row in _Learner(study, unit, arm, env).live()]
 
 
 def world(study: Skills, unit: Unit) -> DoorKey:
@@ -129,12 +128,11 @@ def tasks_of(study: Skills, unit: Unit) -> Iterator[Task]:
 
 
 class _Learner:
-    """One learner with its environment."""
+    """One learner in the environment of its unit."""
 
-    def __init__(self, study: Skills, unit: Unit, arm: str) -> None:
+    def __init__(self, study: Skills, unit: Unit, arm: str, env: DoorKey) -> None:
         """Begin with nothing learned."""
-        self._study, self._unit, self._arm = study, unit, arm
-        self._env = world(study, unit)
+        self._study, self._unit, self._arm, self._env = study, unit, arm, env
         self._held_out: Split = "dev" if unit.regime in LAYOUTS else "test"
         self._library = SkillLibrary.open(":memory:", self._env.name) if arm == "skills" else None
         actions = self._env.actions
@@ -162,7 +160,7 @@ class _Learner:
 
     def _episode(self, task: Task, number: int, agent: SkillAgent, seed: int) -> LearnerRow:
         env, library = self._env, self._library
-        expert = _expert(env.task(task.id))
+        expert = env.expert(task.id)
         observation, info = env.reset(0, {"task": task.id})
         policy = Oracle(expert) if self._arm == "oracle" else agent.start(info["task"], seed=seed)
         steps, gained, over = 0, 0.0, False
@@ -172,7 +170,7 @@ class _Learner:
             steps, gained, over = steps + 1, gained + reward, terminated or truncated
         policy.finish(observation)
         return LearnerRow(
-            arm=self._arm if task.split == "train" else TESTED[self._arm],
+            arm=self._arm if task.split == "train" else FROZEN.get(self._arm, self._arm),
             task=task.id,
             kind=self._unit.regime,
             split=task.split,
@@ -218,9 +216,3 @@ def sub_goal(situation: Situation) -> Hashable:
     """
     goal = "goal" if DOOR_OPEN in situation.flags else "door" if KEY in situation.flags else "key"
     return situation.flags, next((thing for thing in situation.things if thing.name == goal), None)
-
-
-@cache
-def _expert(task: DoorKeyTask) -> tuple[str, ...]:
-    """The shortest way of a task; every arm is compared with it."""
-    return tuple(ACTIONS[number] for number in solve(task.world()))

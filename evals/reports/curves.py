@@ -33,7 +33,7 @@ def plot_groups(title: str, shown: Sequence[Entry], changes: Collection[int]) ->
     Raises:
         MissingExtra: if matplotlib is not installed.
     """
-    colour = colours(shown)
+    colour = colours(entry.arm for entry in shown)
 
     def draw(axis: Axes, row: Sequence[Entry], panel: Panel) -> None:
         axis.axhline(0, color="black", linewidth=0.8)

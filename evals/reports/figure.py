@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from io import BytesIO
 from textwrap import fill
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from evals.reports.columns import GRADED, some
 from evals.reports.summary import Line
-from evals.reports.table import Entry, Tells
+from evals.reports.table import Tells
 from memp.errors import MissingExtra
 
 if TYPE_CHECKING:
@@ -88,10 +88,9 @@ def grid(
     return drawn.getvalue()
 
 
-def colours(shown: Sequence[Entry]) -> dict[str, str]:
+def colours(arms: Iterable[str]) -> dict[str, str]:
     """Give each arm its colour, the same wherever it is drawn."""
-    arms = dict.fromkeys(entry.arm for entry in shown)
-    return {arm: COLOURS[place % len(COLOURS)] for place, arm in enumerate(arms)}
+    return {arm: COLOURS[place % len(COLOURS)] for place, arm in enumerate(dict.fromkeys(arms))}
 
 
 def reach(lines: Collection[Line], scale: float) -> list[list[float]]:

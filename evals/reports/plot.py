@@ -20,7 +20,7 @@ def plot_means(title: str, shown: Sequence[Entry]) -> bytes:
     Raises:
         MissingExtra: if matplotlib is not installed.
     """
-    colour = colours(shown)
+    colour = colours(entry.arm for entry in shown)
 
     def draw(axis: Axes, row: Sequence[Entry], panel: Panel) -> None:
         bars = _bars(axis, row, panel.measure)
@@ -38,7 +38,7 @@ def plot_differences(title: str, shown: Sequence[Entry]) -> bytes:
     Raises:
         MissingExtra: if matplotlib is not installed.
     """
-    colour = colours(shown)
+    colour = colours(entry.arm for entry in shown)
 
     def draw(axis: Axes, row: Sequence[Entry], panel: Panel) -> None:
         axis.axvline(0, color="black", linewidth=0.8)

@@ -160,9 +160,9 @@ def write(out: Path, results: Results) -> Report:
     """
     found = report(results)
     out.mkdir(parents=True, exist_ok=True)
-    _write_json(out / "summary.json", [line._asdict() for line in found.lines])
+    write_json(out / "summary.json", [line._asdict() for line in found.lines])
     if len(results.manifests) > 1:
-        _write_json(out / "manifests.json", results.manifests)
+        write_json(out / "manifests.json", results.manifests)
     (out / "table.md").write_text(_markdown(found))
     plots = _drawn(out, found)
     try:
@@ -211,5 +211,6 @@ def _markdown(found: Report) -> str:
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
-def _write_json(path: Path, value: object) -> None:
+def write_json(path: Path, value: object) -> None:
+    """Write a value as the files of a report are written."""
     path.write_text(json.dumps(value, indent=2) + "\n")

@@ -123,7 +123,7 @@ def skills_in(environment: str, lived: Lived) -> list[Skill]:
 def _segment_skills(environment: str, lived: Lived) -> list[Skill]:
     """The skills of steps of which the last one was an event."""
     *_, before, after = lived.situations
-    thing = nearest(before, after)
+    thing = _nearest(before, after)
     effect = after.flags - before.flags
     found = []
     for way in _ways(lived):
@@ -152,7 +152,7 @@ def _ways(lived: Lived) -> list[list[tuple[Situation, str]]]:
     return list(ways.values())
 
 
-def nearest(before: Situation, after: Situation) -> str:
+def _nearest(before: Situation, after: Situation) -> str:
     """The name of the thing that an event happened at: the nearest one, before or after."""
     seen = [
         (abs(thing.dx) + abs(thing.dy), late, thing.name)

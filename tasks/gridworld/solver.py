@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
+from functools import lru_cache
 
 from memp.errors import TaskError
 from tasks.gridworld.world import ACTIONS, State, World, initial, step
 
 
+@lru_cache(maxsize=4096)
 def solve(world: World) -> tuple[int, ...]:
     """Return a shortest sequence of actions that meets the goal, by breadth-first search over all states.
 
