@@ -80,8 +80,13 @@ def facts(task: GridTask) -> str:
 
 def revised(kind: str, style: str, believed: Knowledge, failure: Lived) -> Script:
     """A script put right by what a failed episode showed; one of another style than the episode stays."""
-    if failure.task.place.style != style:
-        return script(kind, style, believed)
+    if failure.task.place.style == style:
+        believed = put_right(believed, failure)
+    return script(kind, style, believed)
+
+
+def put_right(believed: Knowledge, failure: Lived) -> Knowledge:
+    """What is left of a belief after a failed episode in a place of its style, and what that showed."""
     found = failure.known
     kept = Knowledge(
         {},
@@ -89,7 +94,7 @@ def revised(kind: str, style: str, believed: Knowledge, failure: Lived) -> Scrip
         "" if believed.sign in found.wrong else believed.sign,
         believed.wrong,
     )
-    return script(kind, style, kept.under(found))
+    return kept.under(found)
 
 
 def signs_in(actions: Sequence[str]) -> Knowledge:

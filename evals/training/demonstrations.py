@@ -49,6 +49,9 @@ STALE = 0.15
 OWN_WAY = 0.25
 """How often a shown trajectory is that of an agent that had to explore, not of the solver."""
 
+REVISED = 0.15
+"""How often a shown script was put right after a failure, which may have shown only what is wrong."""
+
 SLIPS = (0.0, 0.0, 0.1, 0.25)
 """How often the agent of a demonstration does something else than the teacher says, to learn to recover."""
 
@@ -193,9 +196,13 @@ def _procedure(
 ) -> tuple[Procedure, Knowledge]:
     """A procedure of a task, and what a reader of it knows."""
     granularity = granularity or random.choice(("trajectory", "script", "proceduralization"))
-    lived = _lived(random, task)
+    revised = granularity != "trajectory" and random.random() < REVISED
+    lived = _lived(random, _before(random, task) if revised else task)
     known = lived.known
     told = answers.told(task.kind, known)
+    if revised:
+        known = answers.put_right(told, _explored(random, task, told, budget=random.choice(BUDGETS)))
+        told = known = answers.told(task.kind, known)
     procedure = Procedure(
         id=procedure_id(task.id),
         task=task.words,
@@ -207,6 +214,12 @@ def _procedure(
         script=None if granularity == "trajectory" else answers.script(task.kind, task.place.style, known),
     )
     return procedure, told if granularity == "script" else known
+
+
+def _before(random: Random, task: GridTask) -> GridTask:
+    """A task of the kind in the same place, before all in it was moved."""
+    assert isinstance(task.place, FreshPlace)
+    return draw_task(random, rearranged(random, task.place, rule=draw_rule(random)), task.kind)
 
 
 def _lived(random: Random, task: GridTask) -> Lived:

@@ -51,7 +51,7 @@ class Recipe:
 
 
 RECIPES = {
-    "memp-small": Recipe(width=64, layers=4, heads=4, inner=176, steps=1600, learning_rate=5e-3),
+    "memp-small": Recipe(width=64, layers=4, heads=4, inner=176, steps=4800, learning_rate=5e-3),
     "memp-base": Recipe(width=128, layers=5, heads=4, inner=352, steps=4200, learning_rate=4e-3),
 }
 
@@ -151,7 +151,7 @@ class Training:
         self._names.draw()
         with _half(self._device):
             loss = _loss(self.model, batch, self._device)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for optimizer in self._optimizers:
             optimizer.step()
