@@ -8,10 +8,9 @@ from typing import Any
 import click
 
 from evals.console import conduct, report_again
-from evals.learners.console import conduct as learn
+from evals.learners.commands import COMMANDS
 from evals.learners.console import of_learners
 from evals.learners.console import report_again as learned_again
-from evals.learners.skills import QUICK, REGIMES, Regime, Skills
 from evals.options import common, counts, found_by, number, running
 from evals.reports.compared import compared
 from evals.settings import SCALES
@@ -90,37 +89,6 @@ def compare(**options: Any) -> None:
 
 
 @main.command()
-@click.option("--episodes", type=click.IntRange(1), help=f"Of training [default: {Skills.episodes}].")
-@click.option(
-    "--tested",
-    type=click.IntRange(1),
-    help=f"Episodes of the test, and of the end of training, that the table tells of [default: {Skills.tested}].",
-)
-@click.option("--seed", type=click.IntRange(0), help=f"The first seed [default: {Skills.seed}].")
-@click.option("--seeds", type=click.IntRange(1), help=f"How many, from --seed on [default: {Skills.seeds}].")
-@click.option(
-    "--regime",
-    "regimes",
-    multiple=True,
-    type=click.Choice(REGIMES),
-    help="One layout, eight that come again, or a new one every episode; may be given twice [default: all].",
-)
-@click.option(
-    "--quick", is_flag=True, help="One seed and shorter training: a first look, in under half a minute."
-)
-@click.option("--out", type=FOLDER, help="Folder of the results [default: runs/...].")
-@click.option(
-    "--concurrency", "workers", default=2, show_default=True, type=click.IntRange(1), help="Processes."
-)
-def skills(
-    regimes: tuple[Regime, ...], quick: bool, out: Path | None, workers: int, **given: int | None
-) -> None:
-    """Compare a skill agent, which has no language model, with exploring, Q-learning and the shortest way."""
-    said = {name: number for name, number in given.items() if number is not None}
-    learn(Skills(regimes=regimes or REGIMES, **{**(QUICK if quick else {}), **said}), out, workers)
-
-
-@main.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @running
 @click.pass_context
@@ -147,6 +115,9 @@ def report(folders: tuple[Path, ...], out: Path | None) -> None:
     """Write the report of a study again, from its folder alone; several of the same study are made one table."""
     (learned_again if of_learners(folders) else report_again)(folders, out)
 
+
+for learners in COMMANDS:
+    main.add_command(learners)
 
 if __name__ == "__main__":
     main()

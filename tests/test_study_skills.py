@@ -13,9 +13,9 @@ from scipy.stats import t
 
 from evals.__main__ import main
 from evals.folder import EPISODES
-from evals.learners.report import _curve
 from evals.learners.rows import LearnerRow
 from evals.learners.skills import LEARNERS, REGIMES, Skills, Unit, live, sub_goal
+from evals.learners.skills_report import _curve
 from evals.learners.summary import T_975, over_seeds, summarise
 from evals.rows import read
 from memp.errors import InputError

@@ -1,39 +1,17 @@
-"""The report of a study of learners: its summary, its table and its plot."""
+"""What the reports of all studies of learners share: a summary, a table with what its columns mean, pictures."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from evals.learners.rows import LearnerRow
-from evals.learners.summary import MEASURES, LearnerLine, over_seeds, summarise
-from evals.reports.figure import Panel, colours, grid
-from evals.reports.metrics import Estimate
 from evals.reports.report import write_json
-from evals.reports.table import Table, interval
+from evals.reports.table import Table
 from memp.errors import MissingExtra
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
 log = logging.getLogger(__name__)
-
-BLOCK = 10
-"""Episodes that make one point of a curve."""
-
-HEADLINE = ("env_name", "episodes", "tested", "seed", "seeds", "commit")
-"""What of the manifest the table is headed with."""
-
-PANELS = (
-    Panel("return", "return"),
-    Panel("steps", "steps"),
-    Panel("decisions", "decisions"),
-    Panel("skills", "skills in the library"),
-    Panel("uses", "skills used so far"),
-)
-"""What is drawn over training."""
 
 
 class Column(NamedTuple):
@@ -46,106 +24,49 @@ class Column(NamedTuple):
     form: str = ".1f"
 
 
-COLUMNS = (
-    Column("success %", "success", "episodes that reached the goal", 100),
-    Column("steps", "steps", "actions an episode, solved or not"),
-    Column("over shortest", "steps_over_shortest", "steps over the fewest that the task takes", form=".2f"),
-    Column("decisions", "decisions", "choices an episode: of a skill, or of an action where none applied"),
-    Column("return", "return", "sum of rewards an episode"),
-    Column("skills", "skills", "in the library"),
-)
-
-
 class Report(NamedTuple):
     """What a study found."""
 
-    lines: Sequence[LearnerLine]
+    lines: Sequence[Any]
+    """Named tuples: the rows of the summary."""
+
     table: Table
     note: str
 
 
-def write(out: Path, rows: Sequence[LearnerRow], manifest: Mapping[str, Any]) -> Report:
-    """Write `summary.json`, `table.md` and, where matplotlib is installed, `plot.png`; and return what they say."""
-    last = min(manifest["tested"], manifest["episodes"])
-    lines = summarise(rows, last)
-    found = Report(lines, _table(lines), _note(last))
-    write_json(out / "summary.json", [line._asdict() for line in lines])
-    facts = ", ".join(f"{name} {manifest[name]}" for name in HEADLINE)
+def meanings(columns: Sequence[Column]) -> str:
+    """Say what columns mean, a line each."""
+    return "\n".join(f"- *{column.head}*: {column.means}" for column in columns)
+
+
+def publish(
+    out: Path,
+    manifest: Mapping[str, Any],
+    found: Report,
+    *,
+    headline: Sequence[str],
+    pictures: Mapping[str, Callable[[], bytes]],
+) -> Report:
+    """Write `summary.json`, `table.md` and, where matplotlib is installed, pictures.
+
+    Args:
+        out: The folder.
+        manifest: Of the study.
+        found: What goes into the files.
+        headline: What of the manifest the table is headed with.
+        pictures: What draws each, as PNG, by the name of its file.
+
+    Returns:
+        `found`.
+    """
+    write_json(out / "summary.json", [line._asdict() for line in found.lines])
+    facts = ", ".join(f"{name} {manifest[name]}" for name in headline)
     (out / "table.md").write_text(
         f"# {manifest['study']}: {facts}\n\n{found.table.markdown()}\n\n{found.note}\n"
     )
     try:
-        (out / "plot.png").write_bytes(_plot(f"{manifest['study']} over training (95 % intervals)", rows))
+        for name, draw in pictures.items():
+            (out / name).write_bytes(draw())
     except MissingExtra as missing:
         log.warning("no plot: %s", missing)
     return found
-
-
-def _table(lines: Sequence[LearnerLine]) -> Table:
-    """A line for each regime, split and arm."""
-    cells: dict[tuple[str, str, str], dict[str, LearnerLine]] = {}
-    for line in lines:
-        cells.setdefault((line.regime, line.split, line.arm), {})[line.metric] = line
-    head = ["regime", "split", "arm", "episodes", *(column.head for column in COLUMNS)]
-    body = [
-        [
-            *key,
-            str(by_metric["success"].n),
-            *(interval(by_metric[c.metric], c.scale, c.form) for c in COLUMNS),
-        ]
-        for key, by_metric in cells.items()
-    ]
-    return Table(head, body)
-
-
-def _note(last: int) -> str:
-    means = "\n".join(f"- *{column.head}*: {column.means}" for column in COLUMNS)
-    return (
-        "Means with 95 % intervals: Student's, over seeds, of which each is one learner; over tasks where there is"
-        " one seed, or all agree."
-        f" Split `train`: the last {last} episodes of training; `dev`: in the same layouts from other starts;"
-        " `test`: in layouts that training never visited."
-        f"\n\n{means}"
-    )
-
-
-def _plot(title: str, rows: Sequence[LearnerRow]) -> bytes:
-    """Draw every measure over training, a row of panels a regime."""
-    trained = [row for row in rows if row.split == "train"]
-    colour = colours(row.arm for row in trained)
-    regimes: dict[str, list[LearnerRow]] = {}
-    for row in trained:
-        regimes.setdefault(row.kind, []).append(row)
-
-    def draw(axis: Axes, found: Sequence[LearnerRow], panel: Panel) -> None:
-        for arm in colour:
-            places, estimates = _curve([row for row in found if row.arm == arm], panel.measure)
-            if any(estimate.mean for estimate in estimates):
-                low, high = (
-                    [estimate.low for estimate in estimates],
-                    [estimate.high for estimate in estimates],
-                )
-                axis.plot(places, [estimate.mean for estimate in estimates], color=colour[arm], label=arm)
-                axis.fill_between(places, low, high, color=colour[arm], alpha=0.2, linewidth=0)
-        axis.set_xlabel("episode")
-        axis.set_ylabel(panel.label)
-
-    return grid(title, regimes, PANELS, draw, height=2.6, legend=True)
-
-
-def _curve(rows: Sequence[LearnerRow], metric: str) -> tuple[list[int], list[Estimate]]:
-    """The points of a curve: how many episodes there were, and the mean over the last block of them.
-
-    Of uses it is not the mean but the sum of all until then.
-    """
-    ends: dict[int, int] = {}
-    blocks: dict[int, list[tuple[float, int]]] = {}
-    used: dict[int, float] = {}
-    for row in sorted(rows, key=lambda row: row.episode):
-        block, value = row.episode // BLOCK, MEASURES[metric](row)
-        ends[block] = row.episode + 1
-        blocks.setdefault(block, []).append((value, row.seed))
-        used[row.seed] = used.get(row.seed, 0) + value
-        if metric == "uses":
-            blocks[block] = [(total, seed) for seed, total in used.items()]
-    return list(ends.values()), [over_seeds(*zip(*found, strict=True)) for found in blocks.values()]

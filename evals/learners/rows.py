@@ -40,6 +40,11 @@ class LearnerRow(Row):
     """How many executions of skills ended in it."""
 
     @property
+    def unit(self) -> tuple[str, int]:
+        """Which part of its study it belongs to: a regime with a seed."""
+        return self.kind, self.seed
+
+    @property
     def place(self) -> Place:
         """What makes an episode this one and no other: a task may come again."""
         return Place(self.arm, self.kind, self.split, self.seed, self.episode)

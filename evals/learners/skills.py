@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import product
@@ -33,9 +33,6 @@ STARTS = 5
 MAX_STEPS = 216
 """The step budget: enough for exploring alone to succeed now and then, as in the measurements it is compared with."""
 
-QUICK = {"episodes": 100, "tested": 30, "seeds": 1}
-"""What a first look is run with."""
-
 LEARNERS = ("random", "q-learning", "skills", "oracle")
 """The arms of training."""
 
@@ -49,6 +46,9 @@ class Skills:
 
     study: ClassVar[str] = "skills"
     """The name of the study."""
+
+    quick: ClassVar[Mapping[str, int]] = {"episodes": 100, "tested": 30, "seeds": 1}
+    """What a first look is run with."""
 
     episodes: int = 300
     """Of training, for each regime, arm and seed."""
@@ -76,10 +76,14 @@ class Skills:
         """What can be run by itself."""
         return [Unit(*unit) for unit in product(self.regimes, range(self.seed, self.seed + self.seeds))]
 
-    @property
-    def per_unit(self) -> int:
+    def rows_of(self, unit: tuple[str, int]) -> int:  # noqa: ARG002 - of all units as many
         """How many episodes a unit has."""
         return len(LEARNERS) * (self.episodes + self.tested)
+
+    @property
+    def folder(self) -> str:
+        """The name of its folder, where none is given."""
+        return f"{self.study}-{self.episodes}-{self.tested}-{self.seed}"
 
     @property
     def manifest(self) -> dict[str, Any]:

@@ -1,0 +1,46 @@
+"""How a learner does in one task at one point of a sequence of tasks: an entry of its matrix R."""
+
+from __future__ import annotations
+
+from memp.trajectory import Record
+from tasks.base import Split
+
+
+class Cell(Record):
+    """How a learner did in the held-out episodes of one task, after it had learned so many tasks."""
+
+    arm: str
+    seed: int
+
+    after: int
+    """How many tasks of the sequence it had learned."""
+
+    number: int
+    """Which task of the sequence this is, from 0 on."""
+
+    task: str
+    """The name of the task."""
+
+    split: Split = "test"
+
+    episodes: int
+    """How many held-out episodes the means below are of."""
+
+    success: float
+    """The share of episodes that succeeded."""
+
+    reward: float
+    """The mean score: in [0, 1] in supervised tasks, the mean return in others."""
+
+    steps: float
+    """The mean length of an episode."""
+
+    @property
+    def unit(self) -> tuple[str, int]:
+        """Which part of its study it belongs to: an arm with a seed."""
+        return self.arm, self.seed
+
+    @property
+    def place(self) -> tuple[str, int, int, str]:
+        """What makes a cell this one and no other."""
+        return self.arm, self.seed, self.after, self.task

@@ -1,0 +1,100 @@
+"""The studies of learners, as commands of `python -m evals`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from evals.learners.console import conduct
+from evals.learners.settings import ARMS, Continual
+from evals.learners.skills import REGIMES, Regime, Skills
+
+C = TypeVar("C", bound=Callable[..., Any])
+
+
+def number(kind: type[Any], option: str, says: str) -> Callable[[C], C]:
+    """An option that takes a number, with the default of the study in its help."""
+    default = getattr(kind, option.removeprefix("--"))
+    return click.option(option, type=click.IntRange(1), help=f"{says} [default: {default}].")
+
+
+def common(kind: type[Any], quick: str) -> Callable[[C], C]:
+    """The options of every study of learners.
+
+    Args:
+        kind: What the study is run with.
+        quick: What `--quick` does.
+    """
+    options = (
+        click.option("--seed", type=click.IntRange(0), help=f"The first seed [default: {kind.seed}]."),
+        click.option(
+            "--seeds", type=click.IntRange(1), help=f"How many, from --seed on [default: {kind.seeds}]."
+        ),
+        click.option("--quick", is_flag=True, help=quick),
+        click.option(
+            "--out",
+            type=click.Path(file_okay=False, path_type=Path),
+            help="Folder of the results [default: runs/...].",
+        ),
+        click.option(
+            "--concurrency",
+            "workers",
+            default=2,
+            show_default=True,
+            type=click.IntRange(1),
+            help="Processes.",
+        ),
+    )
+
+    def decorate(command: C) -> C:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def chosen(given: Mapping[str, Any], quick: Mapping[str, Any]) -> dict[str, Any]:
+    """What a study is run with: what was given on the command line goes before what `--quick` asks for."""
+    return {**quick, **{name: value for name, value in given.items() if value is not None}}
+
+
+@click.command()
+@number(Skills, "--episodes", "Of training")
+@number(Skills, "--tested", "Episodes of the test, and of the end of training, that the table tells of")
+@click.option(
+    "--regime",
+    "regimes",
+    multiple=True,
+    type=click.Choice(REGIMES),
+    help="One layout, eight that come again, or a new one every episode; may be given twice [default: all].",
+)
+@common(Skills, "One seed and shorter training: a first look, in under half a minute.")
+def skills(
+    regimes: tuple[Regime, ...], quick: bool, out: Path | None, workers: int, **given: int | None
+) -> None:
+    """Compare a skill agent, which has no language model, with exploring, Q-learning and the shortest way."""
+    study = Skills(regimes=regimes or REGIMES, **chosen(given, Skills.quick if quick else {}))
+    conduct(study, out, workers)
+
+
+@click.command()
+@number(Continual, "--steps", "Of training, for each task")
+@number(Continual, "--buffer", "Sequences of earlier tasks that are kept")
+@number(Continual, "--tested", "Held-out sequences of each task")
+@click.option(
+    "--arm", "arms", multiple=True, type=click.Choice(list(ARMS)), help="May be given again [default: all]."
+)
+@common(Continual, "One seed, shorter sequences and training, no sweep: a first look, in under a minute.")
+def continual(
+    arms: tuple[str, ...], quick: bool, out: Path | None, workers: int, **given: int | None
+) -> None:
+    """Compare ways to learn four tasks one after the other, without forgetting (extra `neural`)."""
+    said = {**given, "arms": arms or None}
+    conduct(Continual(**chosen(said, Continual.quick if quick else {})), out, workers)
+
+
+COMMANDS = (skills, continual)

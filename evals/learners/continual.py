@@ -1,0 +1,112 @@
+"""The study of learning tasks one after the other: which memory of earlier ones keeps them from being forgotten."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from evals.learners.cells import Cell
+from evals.learners.sequences import Sequences
+from evals.learners.settings import ARMS, TASKS, Continual
+from memp.neural.continual import Examples, Kept, Learner, bits_right, exact
+from memp.neural.dnc import DNC
+from memp.neural.ewc import EWC
+from memp.neural.replay import Prioritized, Replay, Reservoir
+
+LEARNING_RATE = 1e-2
+
+CONSOLIDATED = 64
+"""How many sequences the penalty is found from, at the end of a task."""
+
+
+def live(study: Continual, unit: tuple[str, int]) -> list[Cell]:
+    """Learn all tasks in one way with one seed; after each, answer the held-out sequences of all."""
+    torch.set_num_threads(1)
+    return _Life(study, *unit).live()
+
+
+class _Life:
+    """One learner from its first task to its last."""
+
+    def __init__(self, study: Continual, name: str, seed: int) -> None:
+        self._study, self._name, self._seed, self._arm = study, name, seed, ARMS[name]
+        torch.manual_seed(seed)
+        self._sequences = Sequences(TASKS)
+        self._network = network(self._arm.network, self._sequences)
+        self._learner = Learner(
+            self._network,
+            learning_rate=LEARNING_RATE,
+            replay=self._buffer(),
+            distil=self._arm.distil,
+            ewc=EWC(self._network, self._arm.strength) if self._arm.strength else None,
+            seed=seed,
+        )
+        self._training = torch.Generator().manual_seed(2 * seed)
+        held_out = torch.Generator().manual_seed(2 * seed + 1)
+        self._tests = {task: self._draw(task, held_out, study.tested) for task in TASKS}
+
+    def live(self) -> list[Cell]:
+        """Learn and be tested."""
+        if self._arm.joint:
+            for step in range(self._study.steps * len(TASKS)):
+                task = TASKS[step % len(TASKS)]
+                self._learner.learn(self._draw(task, self._training, self._study.batch), "all")
+            return self._tested(len(TASKS))
+        cells = self._tested(0)
+        for number, task in enumerate(TASKS):
+            for _ in range(self._study.steps * self._arm.times):
+                self._learner.learn(self._draw(task, self._training, self._study.batch), task)
+            self._learner.end_task(self._draw(task, self._training, CONSOLIDATED))
+            cells += self._tested(number + 1)
+        return cells
+
+    def _buffer(self) -> Replay[Kept] | None:
+        study = self._study
+        if self._arm.replay == "prioritized":
+            steps = study.steps * (len(TASKS) - 1)
+            return Prioritized(study.buffer, beta_steps=steps, seed=self._seed)
+        return Reservoir(study.buffer, seed=self._seed) if self._arm.replay else None
+
+    def _draw(self, task: str, random: torch.Generator, batch: int) -> Examples:
+        return self._sequences.mixed(task, self._study.longest, batch, random, shortest=self._study.shortest)
+
+    def _tested(self, after: int) -> list[Cell]:
+        """How the learner does in every task now."""
+        cells = []
+        for number, (task, examples) in enumerate(self._tests.items()):
+            answers = self._learner.answers(examples.x)
+            cells.append(
+                Cell(
+                    arm=self._name,
+                    seed=self._seed,
+                    after=after,
+                    number=number,
+                    task=task,
+                    episodes=self._study.tested,
+                    success=exact(answers, examples).float().mean().item(),
+                    reward=bits_right(answers, examples).mean().item(),
+                    steps=examples.asked.sum(0).mean().item(),
+                )
+            )
+        return cells
+
+
+class Lstm(nn.Module):
+    """An LSTM with a linear layer: what there is without a memory to write to."""
+
+    def __init__(self, inputs: int, outputs: int, *, hidden: int) -> None:
+        """Make a network with random weights."""
+        super().__init__()
+        self._lstm = nn.LSTM(inputs, hidden)
+        self._output = nn.Linear(hidden, outputs)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, None]:
+        """From (T, B, inputs) to (T, B, outputs), and no state."""
+        return self._output(self._lstm(x)[0]), None
+
+
+def network(kind: str, sequences: Sequences) -> nn.Module:
+    """A network of a kind: a DNC of 12 slots, or an LSTM with about as many weights."""
+    if kind == "lstm":
+        return Lstm(sequences.inputs, sequences.bits, hidden=80)
+    return DNC(sequences.inputs, sequences.bits, slots=12, width=8, read_heads=2, hidden=48, deallocate=True)
