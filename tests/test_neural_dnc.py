@@ -94,7 +94,7 @@ class Plain:
             backward = [sum(link[k][j] * wr[k] for k in range(n)) for j in range(n)]
             wr = [pi[0] * backward[j] + pi[1] * cr[j] + pi[2] * forward[j] for j in range(n)]
             r = [sum(memory[j][k] * wr[j] for j in range(n)) for k in range(w)]
-            outputs.append(d.output(torch.cat((h, torch.tensor(r, dtype=x.dtype)))).tolist())
+            outputs.append(d.output(torch.cat((torch.tensor(r, dtype=x.dtype), h))).tolist())
         return outputs
 
     def content(self, memory: list[list[float]], key: list[float], strength: float) -> Any:
@@ -247,10 +247,16 @@ def test_deallocation_empties_what_was_freed() -> None:
 def test_a_mask_leaves_numbers_out_of_the_comparison() -> None:
     memory = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]])
     keys, strengths = torch.tensor([[[1.0, 1.0]]]), torch.tensor([[50.0]])
-    first = torch.tensor([[[1.0, 1e-4]]])
 
-    assert addressing.content(memory, keys, strengths, torch.ones(1, 1, 2))[0, 0].tolist() == [0.5, 0.5]
-    assert addressing.content(memory, keys, strengths, first)[0, 0, 0] > 0.99
+    def found(masks: Tensor) -> list[float]:
+        pointers = addressing.pointers(keys, strengths, masks)
+        both: list[float] = addressing.content(memory, addressing.norms(memory, masks), pointers)[
+            0, 0
+        ].tolist()
+        return both
+
+    assert found(torch.ones(1, 1, 2)) == [0.5, 0.5]
+    assert found(torch.tensor([[[1.0, 1e-4]]]))[0] > 0.99
 
 
 def test_sharpening_brings_out_the_largest() -> None:
@@ -263,13 +269,12 @@ def test_sharpening_brings_out_the_largest() -> None:
 
 def test_links_find_what_was_written_after_and_before() -> None:
     links, precedence = torch.zeros(1, 1, 4, 4), torch.zeros(1, 1, 4)
-    off_diagonal = 1 - torch.eye(4)
+    read = torch.tensor([[[1.0, 0, 0, 0]]])
     for slot in (2, 0, 3):
         written = torch.zeros(1, 1, 4)
         written[..., slot] = 1
-        links = addressing.linked(links, precedence, written, off_diagonal)
+        links, forward, backward = addressing.linked(links, precedence, written, read)
         precedence = addressing.preceded(precedence, written)
-    forward, backward = addressing.followed(links, torch.tensor([[[1.0, 0, 0, 0]]]))
 
     assert forward.flatten().tolist() == [0, 0, 0, 1]
     assert backward.flatten().tolist() == [0, 0, 1, 0]
@@ -278,7 +283,8 @@ def test_links_find_what_was_written_after_and_before() -> None:
 @given(st.lists(st.integers(0, 100), min_size=1, max_size=12))
 @settings(deadline=None)
 def test_an_allocation_prefers_what_is_used_less(usage: list[int]) -> None:
-    found = addressing.allocation(torch.tensor([usage], dtype=torch.double) / 100)[0]
+    later = torch.ones(len(usage), len(usage), dtype=torch.double).triu(1)
+    found = addressing.allocation(torch.tensor([usage], dtype=torch.double) / 100, later)[0]
 
     assert found.min() >= 0
     assert found.sum() <= 1 + 1e-9

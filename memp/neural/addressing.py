@@ -10,6 +10,9 @@ Masking, De-allocation, and Link Distribution Sharpness Control" (arXiv:1904.102
 
 from __future__ import annotations
 
+from functools import reduce
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -17,28 +20,49 @@ EPSILON = 1e-6
 """What keeps norms, logarithms and quotients away from 0."""
 
 
-def content(memory: Tensor, keys: Tensor, strengths: Tensor, masks: Tensor | None = None) -> Tensor:
+def norms(memory: Tensor, masks: Tensor | None = None) -> Tensor:
+    """How long each slot is, as heads compare it.
+
+    Args:
+        memory: (B, N, W).
+        masks: (B, heads, W) in (0, 1): which of the numbers are compared (Csordas and Schmidhuber 2019, section 3.1).
+
+    Returns:
+        (B, heads, N); without masks the same for all heads, (B, 1, N).
+    """
+    if masks is None:
+        return (torch.linalg.vector_norm(memory, dim=-1).square() + EPSILON).sqrt().unsqueeze(-2)
+    return (torch.bmm(masks.square(), memory.square().mT) + EPSILON).sqrt()
+
+
+def pointers(keys: Tensor, strengths: Tensor, masks: Tensor | None = None) -> Tensor:
+    """beta k / |k|: what slots are multiplied by to compare them to a key.
+
+    Args:
+        keys: (B, heads, W).
+        strengths: beta, (B, heads), at least 1.
+        masks: As in `norms`.
+
+    Returns:
+        (B, heads, W).
+    """
+    shown = keys if masks is None else keys * masks
+    scaled = shown * (strengths / (shown.square().sum(-1) + EPSILON).sqrt()).unsqueeze(-1)
+    return scaled if masks is None else scaled * masks
+
+
+def content(memory: Tensor, lengths: Tensor, keys: Tensor) -> Tensor:
     """C(M, k, beta): the softmax over slots of the cosine to a key, times its strength.
 
     Args:
         memory: (B, N, W).
-        keys: (B, heads, W).
-        strengths: (B, heads), at least 1.
-        masks: (B, heads, W) in (0, 1): which of the numbers are compared (Csordas and Schmidhuber 2019, section 3.1).
+        lengths: The `norms` of its slots, (B, heads or 1, N).
+        keys: As `pointers`, (B, heads, W).
 
     Returns:
         Weightings, (B, heads, N).
     """
-    if masks is None:
-        slot_norms = (memory.square().sum(-1) + EPSILON).sqrt().unsqueeze(-2)
-        key_norms = (keys.square().sum(-1) + EPSILON).sqrt()
-        products = keys @ memory.mT
-    else:
-        weights = masks.square()
-        slot_norms = (weights @ memory.square().mT + EPSILON).sqrt()
-        key_norms = ((weights * keys.square()).sum(-1) + EPSILON).sqrt()
-        products = (weights * keys) @ memory.mT
-    return torch.softmax(products / slot_norms * (strengths / key_norms).unsqueeze(-1), -1)
+    return torch.softmax(torch.bmm(keys, memory.mT) / lengths, -1)
 
 
 def retention(free: Tensor, read: Tensor) -> Tensor:
@@ -51,7 +75,7 @@ def retention(free: Tensor, read: Tensor) -> Tensor:
     Returns:
         (B, N), in [0, 1].
     """
-    return (1 - free.unsqueeze(-1) * read).prod(-2)
+    return _product(1 - free.unsqueeze(-1) * read)
 
 
 def used(usage: Tensor, written: Tensor, retained: Tensor) -> Tensor:
@@ -65,24 +89,24 @@ def used(usage: Tensor, written: Tensor, retained: Tensor) -> Tensor:
     Returns:
         (B, N), in [0, 1].
     """
-    return (1 - (1 - usage) * (1 - written).prod(-2)) * retained
+    return (1 - (1 - usage) * _product(1 - written)) * retained
 
 
-def allocation(usage: Tensor) -> Tensor:
+def allocation(usage: Tensor, later: Tensor) -> Tensor:
     """a_t: the least used slot first, a[phi_j] = (1 - u[phi_j]) prod_{i<j} u[phi_i].
 
     Equally used slots are taken in their order.
 
     Args:
         usage: (B, N), in [0, 1].
+        later: 1 where the column comes after the row, (N, N).
 
     Returns:
         A weighting, (B, N).
     """
     ascending, order = torch.sort(EPSILON + (1 - EPSILON) * usage, dim=-1, stable=True)
-    logarithms = ascending.log()
-    before = (logarithms.cumsum(-1) - logarithms).exp()
-    return torch.gather((1 - ascending) * before, -1, order.argsort(-1))
+    before = (ascending.log() @ later).exp()
+    return torch.scatter(torch.zeros_like(usage), -1, order, before - ascending * before)
 
 
 def erased_and_added(memory: Tensor, written: Tensor, erase: Tensor, add: Tensor) -> Tensor:
@@ -98,27 +122,68 @@ def erased_and_added(memory: Tensor, written: Tensor, erase: Tensor, add: Tensor
         (B, N, W).
     """
     if written.shape[-2] == 1:
-        kept = 1 - written.mT @ erase
-    else:
-        kept = (1 - written.unsqueeze(-1) * erase.unsqueeze(-2)).prod(-3)
+        to_slots = written.mT
+        erased = torch.bmm(to_slots, erase)
+        return torch.addcmul(torch.baddbmm(memory, to_slots, add), erased, memory, value=-1)
+    kept = _product((1 - written.unsqueeze(-1) * erase.unsqueeze(-2)).flatten(-2)).unflatten(
+        -1, memory.shape[-2:]
+    )
     return torch.baddbmm(memory * kept, written.mT, add)
 
 
-def linked(links: Tensor, precedence: Tensor, written: Tensor, off_diagonal: Tensor) -> Tensor:
-    """L_t[i,j] = (1 - w[i] - w[j]) L_{t-1}[i,j] + w[i] p_{t-1}[j], and 0 on the diagonal.
+def linked(links: Tensor, precedence: Tensor, written: Tensor, read: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """L_t[i,j] = (1 - w[i] - w[j]) L_{t-1}[i,j] + w[i] p_{t-1}[j], 0 on the diagonal, and where it leads to.
 
     Args:
         links: Of each write head, (B, H, N, N): how much slot i was written right after slot j.
         precedence: Of the step before, (B, H, N).
         written: Write weightings of this step, (B, H, N).
-        off_diagonal: 1 but for the diagonal, (N, N).
+        read: Read weightings of the step before, (B, R, N).
 
     Returns:
-        (B, H, N, N); no row and no column sums to more than 1.
+        The links now, (B, H, N, N), of which no row and no column sums to more than 1. Then what was written right
+        after and right before what was read: forward weightings f = L_t w^r_{t-1} and backward weightings
+        b = L_t^T w^r_{t-1}, each (B, H, R, N).
     """
-    row = written.unsqueeze(-1)
-    kept = (1 - row - written.unsqueeze(-2)) * links
-    return torch.addcmul(kept, row, precedence.unsqueeze(-2)) * off_diagonal
+    batch, heads = links.shape[:2]
+    several = read.unsqueeze(1).expand(-1, heads, -1, -1).flatten(0, 1)
+    parts = _Linked.apply(links.flatten(0, 1), precedence.flatten(0, 1), written.flatten(0, 1), several)
+    now, forward, backward = (part.unflatten(0, (batch, heads)) for part in parts)
+    return now, forward, backward
+
+
+class _Linked(torch.autograd.Function):
+    """`linked` for one write head, with a backward pass of its own that reads and writes the links far less often."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(
+        links: Tensor, precedence: Tensor, written: Tensor, read: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        row = written.unsqueeze(-1)
+        kept = (1 - row - written.unsqueeze(-2)).mul_(links)
+        now = torch.addcmul(kept, row, precedence.unsqueeze(-2))
+        now.diagonal(dim1=-2, dim2=-1).zero_()
+        return now, torch.bmm(read, now.mT), torch.bmm(read, now)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> None:
+        ctx.save_for_backward(*inputs, output[0])
+
+    @staticmethod
+    def backward(ctx: Any, *given: Tensor) -> tuple[Tensor, ...]:
+        links, precedence, written, read, now = ctx.saved_tensors
+        to_now, to_forward, to_backward = given
+        to_read = torch.bmm(to_forward, now) + torch.bmm(to_backward, now.mT)
+        to_now = torch.baddbmm(to_now, torch.cat((to_forward, read), 1).mT, torch.cat((read, to_backward), 1))
+        row, nothing = written.unsqueeze(-1), to_now.diagonal(dim1=-2, dim2=-1)
+        to_links = (1 - row - written.unsqueeze(-2)).mul_(to_now)
+        to_links.diagonal(dim1=-2, dim2=-1).zero_()
+        through = to_now * links  # 0 on the diagonal, as the links are
+        to_written = (to_now @ precedence.unsqueeze(-1)).squeeze(-1) - nothing * precedence
+        to_precedence = (row.mT @ to_now).squeeze(-2) - nothing * written
+        return to_links, to_precedence, to_written - through.sum(-1) - through.sum(-2), to_read
 
 
 def preceded(precedence: Tensor, written: Tensor) -> Tensor:
@@ -131,21 +196,7 @@ def preceded(precedence: Tensor, written: Tensor) -> Tensor:
     Returns:
         (B, H, N).
     """
-    return (1 - written.sum(-1, keepdim=True)) * precedence + written
-
-
-def followed(links: Tensor, read: Tensor) -> tuple[Tensor, Tensor]:
-    """f = L_t w^r_{t-1} and b = L_t^T w^r_{t-1}: what was written right after and right before what was read.
-
-    Args:
-        links: (B, H, N, N).
-        read: Read weightings of the step before, (B, R, N).
-
-    Returns:
-        Forward and backward weightings, each (B, R, H, N).
-    """
-    from_each = read.unsqueeze(1)
-    return (from_each @ links.mT).transpose(1, 2), (from_each @ links).transpose(1, 2)
+    return torch.addcmul(written, 1 - written.sum(-1, keepdim=True), precedence)
 
 
 def sharpened(weighting: Tensor, sharpness: Tensor) -> Tensor:
@@ -161,3 +212,8 @@ def sharpened(weighting: Tensor, sharpness: Tensor) -> Tensor:
     raised = weighting + EPSILON
     powers = (raised / raised.amax(-1, keepdim=True)) ** sharpness.unsqueeze(-1)
     return powers / powers.sum(-1, keepdim=True)
+
+
+def _product(factors: Tensor) -> Tensor:
+    """The product over all heads, (B, heads, N) to (B, N); torch's own `prod` takes long to go back through."""
+    return reduce(torch.mul, factors.unbind(-2))

@@ -102,7 +102,7 @@ class DNC(nn.Module):
         self.from_input = nn.Linear(inputs, 4 * hidden)
         self.from_state = nn.Linear(read + hidden, 4 * hidden, bias=False)
         self.interface = nn.Linear(hidden, self._layout.size)
-        self.output = nn.Linear(hidden + read, outputs)
+        self.output = nn.Linear(read + hidden, outputs)
         for layer in (self.from_input, self.from_state, self.interface, self.output):
             nn.init.xavier_uniform_(layer.weight)
         for layer in (self.from_input, self.interface, self.output):
@@ -159,23 +159,23 @@ class DNC(nn.Module):
         elif len(state.memory) != x.shape[1] or state.memory.shape[-1] != self.width:
             needed = f"(B={x.shape[1]}, N, W={self.width})"
             raise InputError(f"the state has a memory of shape {tuple(state.memory.shape)}; x needs {needed}")
-        seen = []
-        slots = state.memory.shape[-2]
-        off_diagonal = 1 - torch.eye(slots, dtype=x.dtype, device=x.device)
+        later = x.new_ones(2 * state.memory.shape[-2:-1]).triu(1)
+        seen = [torch.cat((state.vectors, state.hidden), -1)]
+        lengths = addressing.norms(state.memory)
         for gates in self.from_input(x):
-            state = self._step(gates, state, off_diagonal)
-            seen.append(torch.cat((state.hidden, state.vectors), -1))
-        return self.output(torch.stack(seen)), state
+            state, lengths = self._step(gates + self.from_state(seen[-1]), state, lengths, later)
+            seen.append(torch.cat((state.vectors, state.hidden), -1))
+        return self.output(torch.stack(seen[1:])), state
 
-    def _step(self, gates: Tensor, state: State, off_diagonal: Tensor) -> State:
+    def _step(self, gates: Tensor, state: State, lengths: Tensor, later: Tensor) -> tuple[State, Tensor]:
         """One step: the controller, then the write, then the read.
 
         Args:
-            gates: What the input adds to the gates of the controller, (B, 4 * hidden).
+            gates: Of the controller, before they are squashed, (B, 4 * hidden).
             state: Of the step before.
-            off_diagonal: (N, N).
+            lengths: Of the slots of its memory, (B, 1, N).
+            later: As in `addressing.allocation`, (N, N).
         """
-        gates = gates + self.from_state(torch.cat((state.vectors, state.hidden), -1))
         let_in, forget, let_out = torch.sigmoid(gates[:, self.hidden :]).chunk(3, -1)
         cell = forget * state.cell + let_in * torch.tanh(gates[:, : self.hidden])
         hidden = let_out * torch.tanh(cell)
@@ -183,59 +183,55 @@ class DNC(nn.Module):
 
         retained = addressing.retention(said.free, state.read)
         usage = addressing.used(state.usage, state.written, retained)
-        found = addressing.content(state.memory, said.write_keys, said.write_strengths, said.write_masks)
-        written = self._written(said, usage, found)
+        if said.write_masks is not None:
+            lengths = addressing.norms(state.memory, said.write_masks)
+        found = addressing.content(state.memory, lengths, said.write_keys)
+        written = self._written(said, usage, found, later)
         memory = state.memory * retained.unsqueeze(-1) if self.deallocates else state.memory
         memory = addressing.erased_and_added(memory, written, said.erase, said.add)
 
         links, precedence = state.links, state.precedence
-        read = addressing.content(memory, said.read_keys, said.read_strengths, said.read_masks)
+        lengths = addressing.norms(memory, said.read_masks)
+        read = addressing.content(memory, lengths, said.read_keys)
         if self.has_links:
-            links = addressing.linked(links, precedence, written, off_diagonal)
+            links, forward, backward = addressing.linked(links, precedence, written, state.read)
             precedence = addressing.preceded(precedence, written)
-            read = self._along(links, state.read, read, said)
-        vectors = (read @ memory).flatten(1)
-        return State(hidden, cell, memory, usage, written, read, vectors, links, precedence)
+            read = self._mixed(backward, read, forward, said)
+        vectors = torch.bmm(read, memory).flatten(1)
+        return State(hidden, cell, memory, usage, written, read, vectors, links, precedence), lengths
 
-    def _written(self, said: Interface, usage: Tensor, found: Tensor) -> Tensor:
+    def _written(self, said: Interface, usage: Tensor, found: Tensor, later: Tensor) -> Tensor:
         """w^w = g^w (g^a a + (1 - g^a) c): where to write, (B, H, N); heads allocate one after the other."""
         by_head = []
         for head in range(self.write_heads):
             share, strength = said.allocate[:, head : head + 1], said.write[:, head : head + 1]
-            free = addressing.allocation(usage)
+            free = addressing.allocation(usage, later)
             by_head.append(strength * torch.lerp(found[:, head], free, share))
             if head + 1 < self.write_heads:
                 usage = usage + (1 - usage) * share * strength * free
         return torch.stack(by_head, 1)
 
-    def _along(self, links: Tensor, before: Tensor, found: Tensor, said: Interface) -> Tensor:
+    def _mixed(self, backward: Tensor, found: Tensor, forward: Tensor, said: Interface) -> Tensor:
         """w^r = pi_1 b + pi_2 c + pi_3 f: where to read, (B, R, N), with a b and an f of each write head."""
-        forward, backward = addressing.followed(links, before)
         if said.sharpness is not None:
-            backward_sharpness, forward_sharpness = said.sharpness.chunk(2, -1)
-            forward = addressing.sharpened(forward, forward_sharpness)
+            backward_sharpness, forward_sharpness = said.sharpness.mT.chunk(2, 1)
             backward = addressing.sharpened(backward, backward_sharpness)
-        ways = torch.cat((backward, found.unsqueeze(2), forward), 2)
-        return (said.modes.unsqueeze(-2) @ ways).squeeze(-2)
+            forward = addressing.sharpened(forward, forward_sharpness)
+        ways = torch.cat((backward, found.unsqueeze(1), forward), 1)
+        return (said.modes.mT.unsqueeze(-1) * ways).sum(1)
 
 
 class Interface(NamedTuple):
     """What the controller says to the memory at one step: xi_t, taken apart."""
 
     read_keys: Tensor
-    """(B, R, W)."""
+    """With their strengths, as `addressing.pointers`, (B, R, W)."""
 
     write_keys: Tensor
-    """(B, H, W)."""
+    """The same, (B, H, W)."""
 
     add: Tensor
     """Write vectors, (B, H, W)."""
-
-    read_strengths: Tensor
-    """(B, R), at least 1."""
-
-    write_strengths: Tensor
-    """(B, H), at least 1."""
 
     sharpness: Tensor | None
     """Of backward, then of forward weightings, (B, R, 2 * H), at least 1."""
@@ -268,42 +264,47 @@ class _Layout:
     def __init__(
         self, width: int, readers: int, writers: int, *, links: bool, masks: bool, sharpen: bool
     ) -> None:
-        self._width, self._readers, self._writers = width, readers, writers
-        self._masks, self._sharpen = masks, sharpen
-        self._plain = (readers * width, writers * width, writers * width)
-        self._oneplus = (readers, writers, 2 * readers * writers * sharpen)
-        gates = (writers * width, readers, writers, writers)
-        self._squashed = (*gates, readers * width * masks, writers * width * masks)
-        self._modes = readers * (2 * writers * links + 1)
-        self._parts = (sum(self._plain), sum(self._oneplus), sum(self._squashed), self._modes)
+        self._heads, self._writers = (readers, writers), writers
+        self._sharpen, self._modes = (readers if sharpen else 0), readers
+        heads = readers + writers
+        self._plain = (heads * width, writers * width)
+        self._oneplus = (heads, 2 * readers * writers * sharpen)
+        self._squashed = (writers * width, readers, writers, writers, heads * width * masks)
+        self._parts = (
+            sum(self._plain),
+            sum(self._oneplus),
+            sum(self._squashed),
+            readers * (2 * writers * links + 1),
+        )
         self.size = sum(self._parts)
 
     def read(self, said: Tensor) -> Interface:
         """Take apart what the controller says, (B, size)."""
         plain, above_one, squashed, modes = said.split(self._parts, -1)
-        read_keys, write_keys, add = plain.split(self._plain, -1)
-        oneplus = 1 + softplus(above_one)
-        read_strengths, write_strengths, sharpness = oneplus.split(self._oneplus, -1)
-        erase, free, allocate, write, read_masks, write_masks = torch.sigmoid(squashed).split(
-            self._squashed, -1
-        )
+        keys, add = plain.split(self._plain, -1)
+        strengths, sharpness = (1 + softplus(above_one)).split(self._oneplus, -1)
+        erase, free, allocate, write, masks = torch.sigmoid(squashed).split(self._squashed, -1)
+        heads = sum(self._heads)
+        compared = _rows(masks, heads) if masks.shape[-1] else None
+        pointers = addressing.pointers(_rows(keys, heads), strengths, compared)
+        read_keys, write_keys = pointers.split(self._heads, 1)
+        read_masks, write_masks = (None, None) if compared is None else compared.split(self._heads, 1)
         return Interface(
-            read_keys=self._heads(read_keys, self._readers),
-            write_keys=self._heads(write_keys, self._writers),
-            add=self._heads(add, self._writers),
-            read_strengths=read_strengths,
-            write_strengths=write_strengths,
-            sharpness=self._heads(sharpness, self._readers) if self._sharpen else None,
-            erase=self._heads(erase, self._writers),
+            read_keys=read_keys,
+            write_keys=write_keys,
+            add=_rows(add, self._writers),
+            sharpness=_rows(sharpness, self._sharpen) if self._sharpen else None,
+            erase=_rows(erase, self._writers),
             free=free,
             allocate=allocate,
             write=write,
-            read_masks=self._heads(read_masks, self._readers) if self._masks else None,
-            write_masks=self._heads(write_masks, self._writers) if self._masks else None,
-            modes=torch.softmax(self._heads(modes, self._readers), -1),
+            read_masks=read_masks,
+            write_masks=write_masks,
+            modes=torch.softmax(_rows(modes, self._modes), -1),
         )
 
-    @staticmethod
-    def _heads(said: Tensor, heads: int) -> Tensor:
-        split: Tensor = said.unflatten(-1, (heads, -1))
-        return split
+
+def _rows(said: Tensor, heads: int) -> Tensor:
+    """A row for each head, (B, heads, ...)."""
+    split: Tensor = said.unflatten(-1, (heads, -1))
+    return split
