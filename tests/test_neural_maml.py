@@ -309,4 +309,4 @@ class TestSinusoids:
 
     def test_an_unknown_arm_is_refused(self) -> None:
         with pytest.raises(InputError, match="Did you mean 'maml'"):
-            sinusoids.run("mamml", 0)  # type: ignore[arg-type]
+            sinusoids.run("mamml", 0)

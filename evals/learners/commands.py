@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from evals.learners.console import conduct
-from evals.learners.settings import ARMS, Continual
+from evals.learners.settings import Algorithms, Continual, Neural, Sinusoids
 from evals.learners.skills import REGIMES, Regime, Skills
 
 C = TypeVar("C", bound=Callable[..., Any])
@@ -81,20 +81,50 @@ def skills(
     conduct(study, out, workers)
 
 
+def neural(kind: type[Neural], quick: str) -> Callable[[C], C]:
+    """The options of every study of neural learners."""
+    arm = click.option(
+        "--arm",
+        "arms",
+        multiple=True,
+        type=click.Choice(kind.known),
+        help="May be given again [default: all].",
+    )
+    return lambda command: arm(common(kind, quick)(command))
+
+
+def learn(kind: type[Neural], quick: bool, out: Path | None, workers: int, given: Mapping[str, Any]) -> None:
+    """Run a study of neural learners."""
+    said = {**given, "arms": given["arms"] or None}
+    conduct(kind(**chosen(said, kind.quick if quick else {})), out, workers)
+
+
 @click.command()
 @number(Continual, "--steps", "Of training, for each task")
 @number(Continual, "--buffer", "Sequences of earlier tasks that are kept")
 @number(Continual, "--tested", "Held-out sequences of each task")
-@click.option(
-    "--arm", "arms", multiple=True, type=click.Choice(list(ARMS)), help="May be given again [default: all]."
-)
-@common(Continual, "One seed, shorter sequences and training, no sweep: a first look, in under a minute.")
-def continual(
-    arms: tuple[str, ...], quick: bool, out: Path | None, workers: int, **given: int | None
-) -> None:
+@neural(Continual, "One seed, three arms and shorter sequences: a first look, in under a minute.")
+def continual(quick: bool, out: Path | None, workers: int, **given: Any) -> None:
     """Compare ways to learn four tasks one after the other, without forgetting (extra `neural`)."""
-    said = {**given, "arms": arms or None}
-    conduct(Continual(**chosen(said, Continual.quick if quick else {})), out, workers)
+    learn(Continual, quick, out, workers, given)
 
 
-COMMANDS = (skills, continual)
+@click.command()
+@number(Algorithms, "--steps", "Of training, for each family of tasks; an LSTM takes four times as many")
+@number(Algorithms, "--tested", "Sequences of each length")
+@neural(Algorithms, "One seed and shorter training: a first look, in under a minute.")
+def dnc(quick: bool, out: Path | None, workers: int, **given: Any) -> None:
+    """Copy, repeat and recall longer sequences than were trained on, with more slots (extra `neural`)."""
+    learn(Algorithms, quick, out, workers, given)
+
+
+@click.command()
+@number(Sinusoids, "--iterations", "Of training")
+@number(Sinusoids, "--tested", "Held-out sinusoids")
+@neural(Sinusoids, "One seed and a tenth of the training: a first look, in seconds.")
+def maml(quick: bool, out: Path | None, workers: int, **given: Any) -> None:
+    """Compare learning to learn with pre-training and with learning from scratch (extra `neural`)."""
+    learn(Sinusoids, quick, out, workers, given)
+
+
+COMMANDS = (skills, continual, dnc, maml)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
 
 from evals.learners.cells import Cell
+from evals.learners.networks import network
 from evals.learners.sequences import Sequences
-from evals.learners.settings import ARMS, TASKS, Continual
+from evals.learners.settings import TASKS, WAYS, Continual
 from memp.neural.continual import Examples, Kept, Learner, bits_right, exact
-from memp.neural.dnc import DNC
 from memp.neural.ewc import EWC
 from memp.neural.replay import Prioritized, Replay, Reservoir
 
@@ -29,7 +28,7 @@ class _Life:
     """One learner from its first task to its last."""
 
     def __init__(self, study: Continual, name: str, seed: int) -> None:
-        self._study, self._name, self._seed, self._arm = study, name, seed, ARMS[name]
+        self._study, self._name, self._seed, self._arm = study, name, seed, WAYS[name]
         torch.manual_seed(seed)
         self._sequences = Sequences(TASKS)
         self._network = network(self._arm.network, self._sequences)
@@ -89,24 +88,3 @@ class _Life:
                 )
             )
         return cells
-
-
-class Lstm(nn.Module):
-    """An LSTM with a linear layer: what there is without a memory to write to."""
-
-    def __init__(self, inputs: int, outputs: int, *, hidden: int) -> None:
-        """Make a network with random weights."""
-        super().__init__()
-        self._lstm = nn.LSTM(inputs, hidden)
-        self._output = nn.Linear(hidden, outputs)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, None]:
-        """From (T, B, inputs) to (T, B, outputs), and no state."""
-        return self._output(self._lstm(x)[0]), None
-
-
-def network(kind: str, sequences: Sequences) -> nn.Module:
-    """A network of a kind: a DNC of 12 slots, or an LSTM with about as many weights."""
-    if kind == "lstm":
-        return Lstm(sequences.inputs, sequences.bits, hidden=80)
-    return DNC(sequences.inputs, sequences.bits, slots=12, width=8, read_heads=2, hidden=48, deallocate=True)

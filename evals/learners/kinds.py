@@ -78,4 +78,12 @@ def kind_of(study: str) -> Kind | None:
         from evals.learners import cells, continual, continual_report
 
         return Kind(cells.Cell, continual.live, continual_report.write)
+    if study == "dnc":
+        from evals.learners import algorithms, cells
+
+        return Kind(cells.Cell, algorithms.live, algorithms.write)
+    if study == "maml":
+        from evals.learners import fits
+
+        return Kind(fits.Fit, fits.live, fits.write)
     return None

@@ -3,31 +3,97 @@
 from __future__ import annotations
 
 import platform
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from itertools import product
 from typing import Any, ClassVar, NamedTuple
 
 from evals.manifest import commit, versions
 from memp.errors import InputError, unknown_name
 
+
+@dataclass(frozen=True, kw_only=True)
+class Neural(ABC):
+    """What every such study is run with: its units are an arm with a seed."""
+
+    study: ClassVar[str]
+    """The name of the study."""
+
+    quick: ClassVar[Mapping[str, Any]]
+    """What a first look is run with."""
+
+    known: ClassVar[tuple[str, ...]]
+    """All arms, in the order of the table."""
+
+    arms: tuple[str, ...] = ()
+    """Those that are run; none are all."""
+
+    seed: int = 0
+    """The first seed."""
+
+    seeds: int = 5
+
+    def __post_init__(self) -> None:
+        """Raise `InputError` if there is no such arm, or nothing to do; name each arm once, in one order."""
+        for arm in self.arms:
+            if arm not in self.known:
+                raise unknown_name("arm", arm, self.known)
+        chosen = tuple(arm for arm in self.known if arm in (self.arms or self.known))
+        object.__setattr__(self, "arms", chosen)
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, int) and value < (field.name != "seed"):
+                raise InputError(f"{field.name}={value!r} is too low: there must be at least 1")
+
+    @property
+    def folder(self) -> str:
+        """The name of its folder, where none is given."""
+        return f"{self.study}-{self.seed}"
+
+    @property
+    def units(self) -> list[tuple[str, int]]:
+        """What can be run by itself: an arm with a seed."""
+        return list(product(self.arms, range(self.seed, self.seed + self.seeds)))
+
+    @abstractmethod
+    def rows_of(self, unit: tuple[str, int]) -> int:
+        """How many rows a unit has."""
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """All that decides the result, and the commit it is run at."""
+        return {
+            "study": self.study,
+            **asdict(self),
+            "arms": list(self.arms),
+            "commit": commit(),
+            "python": platform.python_version(),
+            "versions": versions(("memp", "numpy", "torch")),
+        }
+
+
 TASKS = ("copy", "reverse", "invert", "rotate")
-"""In the order in which they are learned."""
+"""What is learned one after the other, in this order."""
 
 STRENGTHS = (1, 10, 100, 1000)
-"""Of the penalty of `ewc`, swept."""
-
-REPORTED = 100
-"""The strength that is reported as `ewc`; the others bear theirs in their names."""
+"""Of the penalty of elastic weight consolidation, swept; each is an arm."""
 
 
-class Arm(NamedTuple):
-    """A way to learn."""
+class Way(NamedTuple):
+    """A way to learn one task after the other."""
 
     network: str = "dnc"
+
     replay: str = ""
+    """How earlier tasks are drawn from the buffer; empty: there is none."""
+
     distil: float = 0.0
+    """How much logits are held where they were (DER++)."""
+
     strength: float = 0.0
+    """Of the penalty on change."""
+
     joint: bool = False
     """Whether all tasks are learned at once."""
 
@@ -35,23 +101,22 @@ class Arm(NamedTuple):
     """How many times as many steps it takes."""
 
 
-ARMS: Mapping[str, Arm] = {
-    "finetune": Arm(),
-    **{f"ewc-{s}" if s != REPORTED else "ewc": Arm(strength=s) for s in STRENGTHS},
-    "replay": Arm(replay="uniform"),
-    "prioritized": Arm(replay="prioritized"),
-    "derpp": Arm(replay="uniform", distil=0.5),
-    "lstm-replay": Arm(network="lstm", replay="uniform", times=4),
-    "joint": Arm(joint=True),
+WAYS: Mapping[str, Way] = {
+    "finetune": Way(),
+    **{f"ewc-{strength}": Way(strength=strength) for strength in STRENGTHS},
+    "replay": Way(replay="uniform"),
+    "prioritized": Way(replay="prioritized"),
+    "derpp": Way(replay="uniform", distil=0.5),
+    "lstm-replay": Way(network="lstm", replay="uniform", times=4),
+    "joint": Way(joint=True),
 }
 
 
 @dataclass(frozen=True, kw_only=True)
-class Continual:
-    """What the study is run with."""
+class Continual(Neural):
+    """What the study of learning in sequence is run with."""
 
-    study: ClassVar[str] = "continual"
-
+    study = "continual"
     quick: ClassVar[Mapping[str, Any]] = {
         "arms": ("finetune", "replay", "lstm-replay"),
         "steps": 250,
@@ -59,7 +124,7 @@ class Continual:
         "tested": 64,
         "seeds": 1,
     }
-    """What a first look is run with."""
+    known = tuple(WAYS)
 
     steps: int = 300
     """Of training, for each task."""
@@ -77,44 +142,65 @@ class Continual:
     tested: int = 256
     """Held-out sequences of each task."""
 
-    arms: tuple[str, ...] = tuple(ARMS)
-    seed: int = 0
-    seeds: int = 5
-
     def __post_init__(self) -> None:
-        """Raise `InputError` if there is nothing to do, or lengths are the wrong way round; order the arms."""
-        for arm in self.arms:
-            if arm not in ARMS:
-                raise unknown_name("arm", arm, ARMS)
-        object.__setattr__(self, "arms", tuple(arm for arm in ARMS if arm in self.arms))
-        if min(self.steps, self.batch, self.shortest, self.buffer, self.tested, self.seeds) < 1:
-            raise InputError("steps, batch, shortest, buffer, tested and seeds must be at least 1")
+        """Raise `InputError` also if lengths are the wrong way round."""
+        super().__post_init__()
         if self.longest < self.shortest:
             raise InputError(f"longest={self.longest!r} is below shortest={self.shortest!r}")
 
-    @property
-    def folder(self) -> str:
-        """The name of its folder, where none is given."""
-        return f"{self.study}-{self.steps}-{self.buffer}-{self.seed}"
+    def rows_of(self, unit: tuple[str, int]) -> int:
+        """How many cells a unit has."""
+        return len(TASKS) * (1 if WAYS[unit[0]].joint else len(TASKS) + 1)
 
-    @property
-    def units(self) -> list[tuple[str, int]]:
-        """What can be run by itself: an arm with a seed."""
-        return list(product(self.arms, range(self.seed, self.seed + self.seeds)))
+
+LONGER: Mapping[str, tuple[tuple[int, int], ...]] = {
+    "copy": ((4, 1), (6, 1), (8, 1), (10, 1), (12, 1)),
+    "repeat": ((4, 4), (6, 4), (4, 6), (4, 8)),
+    "recall": ((4, 1), (6, 1), (8, 1), (10, 1)),
+}
+"""What is tested, for each family of tasks: how many items, and how many times they are asked for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Algorithms(Neural):
+    """What the study of algorithms on longer sequences than were trained on is run with."""
+
+    study = "dnc"
+    quick: ClassVar[Mapping[str, Any]] = {"arms": ("dnc", "lstm"), "steps": 500, "seeds": 1}
+    known = ("dnc", "dnc-no-links", "lstm")
+
+    steps: int = 1500
+    """Of training, for each family of tasks; an LSTM takes four times as many."""
+
+    slots: int = 10
+    """Of the memory in training."""
+
+    more_slots: int = 24
+    """Of the memory when it is tested."""
+
+    tested: int = 256
+    """Sequences of each length."""
 
     def rows_of(self, unit: tuple[str, int]) -> int:
         """How many cells a unit has."""
-        return len(TASKS) * (1 if ARMS[unit[0]].joint else len(TASKS) + 1)
+        tests = sum(map(len, LONGER.values()))
+        return tests if unit[0] == "lstm" else tests + 1
 
-    @property
-    def manifest(self) -> dict[str, Any]:
-        """All that decides the result, and the commit it is run at."""
-        return {
-            "study": self.study,
-            **asdict(self),
-            "arms": {name: ARMS[name]._asdict() for name in self.arms},
-            "tasks": list(TASKS),
-            "commit": commit(),
-            "python": platform.python_version(),
-            "versions": versions(("memp", "numpy", "torch")),
-        }
+
+@dataclass(frozen=True, kw_only=True)
+class Sinusoids(Neural):
+    """What the study of learning to learn is run with."""
+
+    study = "maml"
+    quick: ClassVar[Mapping[str, Any]] = {"iterations": 600, "tested": 100, "seeds": 1}
+    known = ("maml", "fomaml", "pretrained", "scratch", "scratch-tuned")
+
+    iterations: int = 6000
+    """Of training."""
+
+    tested: int = 600
+    """Held-out sinusoids."""
+
+    def rows_of(self, unit: tuple[str, int]) -> int:
+        """How many rows a unit has: one for each number of gradient steps."""
+        return 5 if unit[0] == "scratch-tuned" else 4

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import pi
 from random import Random
-from typing import Literal, get_args
 
 import torch
 from torch import Generator, Tensor, nn
@@ -20,9 +19,7 @@ from torch.nn.functional import mse_loss
 from memp.errors import unknown_name
 from memp.neural.maml import Examples, Maml
 
-Arm = Literal["maml", "fomaml", "pretrained", "scratch", "scratch-tuned"]
-
-ARMS: tuple[Arm, ...] = get_args(Arm)
+ARMS = ("maml", "fomaml", "pretrained", "scratch", "scratch-tuned")
 
 ITERATIONS = 6000
 """Of training, each over `BATCH` new tasks."""
@@ -55,7 +52,7 @@ RATES = (0.01, 0.02, 0.03, 0.05, 0.1)
 """Learning rates that `scratch-tuned` chooses from, on tasks of training."""
 
 
-def run(arm: Arm, seed: int, *, iterations: int = ITERATIONS, tested: int = TESTED) -> dict[int, float]:
+def run(arm: str, seed: int, *, iterations: int = ITERATIONS, tested: int = TESTED) -> dict[int, float]:
     """Train an arm, and test it on the held-out tasks of the seed, which are the same for all arms.
 
     Args:
