@@ -14,7 +14,7 @@ from memp.trajectory import Record
 from memp.update import Policy
 from tasks.base import Task
 
-AGENTS = ("llm", "random", "replay", "verbatim")
+AGENTS = ("llm", "neural", "random", "replay", "verbatim")
 
 BASELINE = "none"
 """The arm without memory, which the others are compared with."""
@@ -125,6 +125,10 @@ def agent(name: str, chat: ChatModel | None, fallback: str | None = None) -> Age
         if chat is None:
             raise InputError("the agent 'llm' needs a chat model: --model openai:<model>")
         return LLMAgent(chat)
+    if name == "neural":
+        from memp.neural.agent import NeuralAgent
+
+        return NeuralAgent()
     raise unknown_name("agent", name, AGENTS)
 
 

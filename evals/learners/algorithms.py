@@ -17,7 +17,7 @@ from evals.learners.networks import Lstm
 from evals.learners.report import Column, Report, publish
 from evals.learners.scores import report
 from evals.learners.sequences import Sequences
-from evals.learners.settings import LONGER, Algorithms
+from evals.learners.settings import FAMILIES, LONGER, Algorithms
 from evals.reports.figure import Panel, colours, grid
 from memp.neural.continual import Examples, bits_right, exact, losses
 from memp.neural.dnc import DNC
@@ -58,7 +58,7 @@ def live(study: Algorithms, unit: tuple[str, int]) -> list[Cell]:
     torch.set_num_threads(1)
     arm, seed = unit
     cells = []
-    for family, tests in LONGER.items():
+    for family in FAMILIES[arm]:
         network = trained(study, arm, family, seed)
         random = torch.Generator().manual_seed(2 * seed + 1)
         if isinstance(network, DNC):
@@ -66,7 +66,7 @@ def live(study: Algorithms, unit: tuple[str, int]) -> list[Cell]:
                 examples = draw(family, (FEW.items, 1), study.tested, random)
                 cells.append(_cell(unit, FEW.name, 0, network, examples))
             network.slots = study.more_slots
-        for number, amounts in enumerate(tests, 1):
+        for number, amounts in enumerate(LONGER[family], 1):
             examples = draw(family, amounts, study.tested, random)
             cells.append(_cell(unit, _name(family, *amounts), number, network, examples))
     return cells
@@ -151,6 +151,7 @@ def _network(study: Algorithms, arm: str) -> nn.Module:
         SEQUENCES.bits,
         slots=study.slots,
         width=8,
+        read_heads=2,
         hidden=48,
         deallocate=True,
         links=arm != "dnc-no-links",

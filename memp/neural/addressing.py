@@ -31,7 +31,8 @@ def norms(memory: Tensor, masks: Tensor | None = None) -> Tensor:
         (B, heads, N); without masks the same for all heads, (B, 1, N).
     """
     if masks is None:
-        return (torch.linalg.vector_norm(memory, dim=-1).square() + EPSILON).sqrt().unsqueeze(-2)
+        lengths: Tensor = torch.linalg.vector_norm(memory, dim=-1)
+        return (lengths.square() + EPSILON).sqrt().unsqueeze(-2)
     return (torch.bmm(masks.square(), memory.square().mT) + EPSILON).sqrt()
 
 
@@ -147,7 +148,9 @@ def linked(links: Tensor, precedence: Tensor, written: Tensor, read: Tensor) -> 
     """
     batch, heads = links.shape[:2]
     several = read.unsqueeze(1).expand(-1, heads, -1, -1).flatten(0, 1)
-    parts = _Linked.apply(links.flatten(0, 1), precedence.flatten(0, 1), written.flatten(0, 1), several)
+    parts: tuple[Tensor, ...] = _Linked.apply(  # type: ignore[no-untyped-call]
+        links.flatten(0, 1), precedence.flatten(0, 1), written.flatten(0, 1), several
+    )
     now, forward, backward = (part.unflatten(0, (batch, heads)) for part in parts)
     return now, forward, backward
 
