@@ -89,13 +89,18 @@ def test_each_task_asks_for_its_change(task: str, answer: list[list[int]]) -> No
 
 
 def test_associative_recall_asks_for_the_item_behind_the_one_shown_again() -> None:
-    found = Sequences(bits=12)
+    found = Sequences(bits=2)
     drawn = found.recall(4, 5, torch.Generator().manual_seed(0), size=2)
-    shown = drawn.x[:, :, :12].unflatten(0, (6, 3))[:, 1:]
+    shown = drawn.x[:, :, :2].unflatten(0, (6, 3))[:, 1:]
     for number in range(5):
         again = next(n for n in range(4) if torch.equal(shown[n, :, number], shown[4, :, number]))
         assert torch.equal(drawn.y[-2:, number], shown[again + 1, :, number])
     assert drawn.asked.sum() == 2 * 5
+
+
+def test_more_items_than_there_are_different_ones_are_refused() -> None:
+    with pytest.raises(InputError, match="from 2 to 4"):
+        Sequences(bits=2).recall(5, 1, torch.Generator())
 
 
 def test_a_step_lowers_the_loss_of_what_was_learned() -> None:

@@ -45,6 +45,9 @@ class Few(NamedTuple):
 
 FEW = Few("copy-12-few", "copy", 12)
 
+LONG = {"repeat": 1.7}
+"""How many times as many steps a family is trained for, where it is not once."""
+
 HEADLINE = ("steps", "slots", "more_slots", "tested", "seed", "seeds", "commit")
 
 NOTE = (
@@ -95,7 +98,7 @@ def trained(study: Algorithms, arm: str, family: str, seed: int) -> nn.Module:
     random = torch.Generator().manual_seed(2 * seed)
     kind = "lstm" if arm == "lstm" else "dnc"
     network = _network(study, arm)
-    steps = study.steps * (4 if kind == "lstm" else 1)
+    steps = int(study.steps * LONG.get(family, 1) * (4 if kind == "lstm" else 1))
     optimizer = torch.optim.Adam(network.parameters(), lr=RATES[kind])
     schedule = LambdaLR(optimizer, partial(_rate, steps=steps))
     for _ in range(steps):

@@ -110,7 +110,7 @@ def continual(quick: bool, out: Path | None, workers: int, **given: Any) -> None
 
 
 @click.command()
-@number(Algorithms, "--steps", "Of training, for each family of tasks; an LSTM takes four times as many")
+@number(Algorithms, "--steps", "Of training; repeating takes 1.7 times as many, an LSTM four times")
 @number(Algorithms, "--tested", "Sequences of each length")
 @neural(Algorithms, "One seed and shorter training: a first look, in under a minute.")
 def dnc(quick: bool, out: Path | None, workers: int, **given: Any) -> None:

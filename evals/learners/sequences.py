@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from memp.errors import InputError
 from memp.neural.continual import Examples
 
 Change = Callable[[Tensor], Tensor]
@@ -72,13 +73,23 @@ class Sequences:
     def recall(self, items: int, batch: int, random: torch.Generator, *, size: int = 1) -> Examples:
         """Draw associative recall: items, each behind a mark, then one of them again; the one behind it is asked for.
 
+        No two items of a sequence are the same, so that there is one answer.
+
         Args:
             items: How many are shown, at least 2.
             batch: B.
             random: Decides the items, and which is shown again.
             size: Vectors of bits in an item.
+
+        Raises:
+            InputError: if there are not so many different items.
         """
-        shown = self._items(items * size, batch, random).unflatten(0, (items, size))
+        bits = size * self.bits
+        if not 2 <= items <= 2**bits:
+            raise InputError(f"items={items!r} must be from 2 to {2**bits}, which differ in {bits} bits")
+        codes = torch.rand(2**bits, batch, generator=random).argsort(0)[:items]
+        shown = (codes.unsqueeze(-1) >> torch.arange(bits) & 1).float().unflatten(-1, (size, self.bits))
+        shown = shown.transpose(1, 2)
         again = torch.randint(items - 1, (batch,), generator=random)
         x, y, asked = self._silence((items + 2) * (size + 1), batch)
         blocks = x.unflatten(0, (items + 2, size + 1))
