@@ -44,6 +44,7 @@ def test_inside_memp_imports_run_one_way() -> None:
         {"memp.prompts", "memp.chat", "memp.embedding", "memp.store", "memp.keywords", "memp.tokens"},
         {"memp.build", "memp.retrieve", "memp.update"},
         {"memp.memory", "memp.episode", "memp.agents"},
+        {"memp.neural"},
         {"memp.cli"},
     ]
     level = {name: number for number, names in enumerate(order) for name in names}

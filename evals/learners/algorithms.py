@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -177,10 +178,9 @@ def _plot(title: str, rows: Sequence[Cell]) -> bytes:
             axis.scatter(
                 [row.number for row in mine], [100 * row.success for row in mine], s=8, color=colour[arm]
             )
-            means = [[100 * row.success for row in mine if row.task == name] for name in names]
-            axis.plot(
-                range(len(names)), [sum(all_) / len(all_) for all_ in means], color=colour[arm], label=arm
-            )
+            if mine:
+                means = [fmean(100 * row.success for row in mine if row.task == name) for name in names]
+                axis.plot(range(len(names)), means, color=colour[arm], label=arm)
         axis.set_xticks(range(len(names)), names)
         axis.set_ylim(-3, 103)
         axis.set_ylabel(panel.label)

@@ -14,7 +14,7 @@ from memp.neural.replay import Prioritized, Replay, Reservoir
 
 LEARNING_RATE = 1e-2
 
-CONSOLIDATED = 64
+CONSOLIDATED = 32
 """How many sequences the penalty is found from, at the end of a task."""
 
 
