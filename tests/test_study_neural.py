@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from evals.__main__ import main
 from evals.folder import EPISODES
 from evals.learners.cells import Cell
+from evals.learners.cppo_arms import Cppo
 from evals.learners.fits import Fit
 from evals.learners.settings import FAMILIES, LONGER, TASKS, WAYS, Algorithms, Continual, Sinusoids
 from evals.rows import read
@@ -31,6 +32,10 @@ SMALL = {
         "16",
     ],
     "dnc": ["--steps", "2", "--tested", "4"],
+    "cppo": [
+        *(word for arm in ("ppo", "ewc", "cppo-d2") for word in ("--arm", arm)),
+        *("--iterations", "2", "--tested", "20", "--stored", "8"),
+    ],
     "maml": ["--iterations", "3", "--tested", "6"],
 }
 
@@ -98,9 +103,16 @@ def test_errors_are_told_after_each_number_of_gradient_steps(folders: dict[str, 
     }
 
 
-@pytest.mark.parametrize("study", ["continual", "dnc"])
+def test_continual_ppo_is_told_with_its_four_metrics(folders: dict[str, Path]) -> None:
+    found = lines(folders["cppo"])
+    for metric in ("success", "return", "forgetting", "plasticity"):
+        assert [line["arm"] for line in found if line["metric"] == metric] == ["ppo", "ewc", "cppo-d2"]
+
+
+@pytest.mark.parametrize("study", ["continual", "cppo", "dnc"])
 def test_what_was_found_is_drawn(folders: dict[str, Path], study: str) -> None:
-    assert (folders[study] / "plot.png").read_bytes().startswith(b"\x89PNG")
+    for picture in ("plot.png", *(["memory.png"] if study == "dnc" else [])):
+        assert (folders[study] / picture).read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize("study", list(SMALL))
@@ -125,7 +137,7 @@ def test_the_report_is_written_again_from_the_folder_alone(folders: dict[str, Pa
         assert (tmp_path / study / "table.md").read_bytes() == (folder / "table.md").read_bytes()
 
 
-@pytest.mark.parametrize("kind", [Continual, Algorithms, Sinusoids])
+@pytest.mark.parametrize("kind", [Continual, Algorithms, Sinusoids, Cppo])
 def test_an_unknown_arm_and_nothing_to_do_are_refused(kind: type[Any]) -> None:
     with pytest.raises(InputError, match="unknown arm 'lsmt'"):
         kind(arms=("lsmt",))

@@ -10,10 +10,10 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from evals.learners.cells import Cell
+from evals.learners.cells import Cell, Look, Rows
 from evals.learners.networks import Lstm
 from evals.learners.report import Column, Report, publish
 from evals.learners.scores import report
@@ -73,6 +73,8 @@ def live(study: Algorithms, unit: tuple[str, int]) -> list[Cell]:
         for number, amounts in enumerate(LONGER[family], 1):
             examples = draw(family, amounts, study.tested, random)
             cells.append(_cell(unit, _name(family, *amounts), number, network, examples))
+        if isinstance(network, DNC) and family == FEW.family:
+            cells[-1] = cells[-1].model_copy(update={"look": look_into(network, examples.only(0))})
     return cells
 
 
@@ -91,6 +93,25 @@ def _cell(unit: tuple[str, int], task: str, number: int, network: nn.Module, exa
         reward=bits_right(answers, examples).mean().item(),
         steps=float(len(examples.x)),
     )
+
+
+@torch.no_grad()
+def look_into(network: DNC, examples: Examples) -> Look:
+    """Look into the memory of a network while it answers a sequence; rounded to thousandths."""
+    state, states = None, []
+    for x in examples.x:
+        _, state = network(x.unsqueeze(0), state)
+        states.append(state)
+    first = int(examples.asked.argmax())
+    return Look(
+        written=_rows(torch.stack([state.written[0, 0] for state in states])),
+        read=_rows(torch.stack([state.read[0, 0] for state in states])),
+        memory=_rows(states[first - 1].memory[0]),
+    )
+
+
+def _rows(matrix: Tensor) -> Rows:
+    return tuple(tuple(round(number, 3) for number in row) for row in matrix.tolist())
 
 
 def trained(study: Algorithms, arm: str, family: str, seed: int) -> nn.Module:
@@ -136,7 +157,12 @@ def write(out: Path, rows: Sequence[Cell], manifest: Mapping[str, Any]) -> Repor
     limits = {column.metric: (0.0, 1.0) for column in columns}
     found = report(rows, _measure, columns, arms=manifest["arms"], limits=limits, note=NOTE)
     draw_all = partial(_plot, "sequences longer than were trained on (means over seeds, and each seed)", rows)
-    return publish(out, manifest, found, headline=HEADLINE, pictures={"plot.png": draw_all})
+    pictures = {"plot.png": draw_all}
+    if seen := {
+        f"{row.arm}: {row.task}": row.look for row in rows if row.look and row.seed == manifest["seed"]
+    }:
+        pictures["memory.png"] = partial(_plot_memory, "the memory in one sequence", seen)
+    return publish(out, manifest, found, headline=HEADLINE, pictures=pictures)
 
 
 def _name(family: str, items: int, times: int) -> str:
@@ -187,3 +213,20 @@ def _plot(title: str, rows: Sequence[Cell]) -> bytes:
 
     panels = [Panel(family, "right sequences %") for family in LONGER]
     return grid(title, {"": rows}, panels, show, height=2.8, legend=True)
+
+
+def _plot_memory(title: str, looks: Mapping[str, Look]) -> bytes:
+    """Draw where a memory was written to and read from, step by step, and what it held."""
+
+    def show(axis: Axes, look: Look, panel: Panel) -> None:
+        matrix = getattr(look, panel.measure)
+        axis.imshow(list(zip(*matrix, strict=True)) if panel.measure != "memory" else matrix, aspect="auto")
+        axis.set_xlabel("number" if panel.measure == "memory" else "step")
+        axis.set_ylabel(panel.label)
+
+    panels = [
+        Panel("written", "slot written to"),
+        Panel("read", "slot read from"),
+        Panel("memory", "slot, after the items"),
+    ]
+    return grid(title, looks, panels, show, height=2.8)

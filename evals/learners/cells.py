@@ -5,6 +5,21 @@ from __future__ import annotations
 from memp.trajectory import Record
 from tasks.base import Split
 
+Rows = tuple[tuple[float, ...], ...]
+
+
+class Look(Record):
+    """A look into the memory of a DNC, while it answered one sequence."""
+
+    written: Rows
+    """Where it wrote at each step, (T, N)."""
+
+    read: Rows
+    """Where its first head read at each step, (T, N)."""
+
+    memory: Rows
+    """What the slots held when the answers began, (N, W)."""
+
 
 class Cell(Record):
     """How a learner did in the held-out episodes of one task, after it had learned so many tasks."""
@@ -34,6 +49,9 @@ class Cell(Record):
 
     steps: float
     """The mean length of an episode."""
+
+    look: Look | None = None
+    """Into the memory, in the first of the episodes, where someone looked."""
 
     @property
     def unit(self) -> tuple[str, int]:

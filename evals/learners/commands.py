@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from evals.learners.console import conduct
+from evals.learners.cppo_arms import Cppo
 from evals.learners.settings import Algorithms, Continual, Neural, Sinusoids
 from evals.learners.skills import REGIMES, Regime, Skills
 
@@ -127,4 +128,14 @@ def maml(quick: bool, out: Path | None, workers: int, **given: Any) -> None:
     learn(Sinusoids, quick, out, workers, given)
 
 
-COMMANDS = (skills, continual, dnc, maml)
+@click.command()
+@number(Cppo, "--iterations", "Batches of rollouts, for each task")
+@number(Cppo, "--stored", "Rollouts of each task that are kept")
+@number(Cppo, "--tested", "Held-out episodes of each task")
+@neural(Cppo, "One seed and six arms: a first look, in under a minute.")
+def cppo(quick: bool, out: Path | None, workers: int, **given: Any) -> None:
+    """Compare PPO and continual PPO on tasks with conflicting preferences, one after the other (extra `neural`)."""
+    learn(Cppo, quick, out, workers, given)
+
+
+COMMANDS = (skills, continual, dnc, maml, cppo)

@@ -86,4 +86,8 @@ def kind_of(study: str) -> Kind | None:
         from evals.learners import fits
 
         return Kind(fits.Fit, fits.live, fits.write)
+    if study == "cppo":
+        from evals.learners import cells, cppo, cppo_report
+
+        return Kind(cells.Cell, cppo.live, cppo_report.write)
     return None

@@ -8,8 +8,7 @@ from textwrap import fill
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from evals.reports.columns import GRADED, some
-from evals.reports.summary import Line
-from evals.reports.table import Tells
+from evals.reports.table import Interval, Tells
 from memp.errors import MissingExtra
 
 if TYPE_CHECKING:
@@ -93,7 +92,7 @@ def colours(arms: Iterable[str]) -> dict[str, str]:
     return {arm: COLOURS[place % len(COLOURS)] for place, arm in enumerate(dict.fromkeys(arms))}
 
 
-def reach(lines: Collection[Line], scale: float) -> list[list[float]]:
+def reach(lines: Collection[Interval], scale: float) -> list[list[float]]:
     """How far intervals reach below and above their means."""
     return [
         [(line.mean - line.low) * scale for line in lines],
