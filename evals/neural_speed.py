@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from evals.learners import sinusoids
 from memp.neural.dnc import DNC
 
 ROUNDS = 15
@@ -119,6 +120,14 @@ def main() -> None:
         if other is not None:
             theirs, own = milliseconds(other, sizes), milliseconds(ours(sizes), sizes)
             table.add_row("dnc 1.1.0", str(sizes), f"{theirs:.1f}", f"{own:.1f}", f"{theirs / own:.2f}")
+    meta = sinusoids.speed()
+    table.add_row(
+        "MAML task by task",
+        f"{sinusoids.BATCH} sinusoids",
+        f"{meta.loop_ms:.1f}",
+        f"{meta.vmap_ms:.1f}",
+        f"{meta.ratio:.1f}",
+    )
     Console().print(table)
 
 
