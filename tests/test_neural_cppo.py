@@ -86,6 +86,13 @@ class TestTypes:
         assert (types(some, same, threshold=threshold) == NORMAL).all()
         assert heuristic(same, same, threshold=threshold, low=LOW, high=HIGH).alpha.tolist() == [1] * 7
 
+    def test_what_single_precision_cannot_tell_apart_is_equal(self) -> None:
+        rounded, some = torch.full((7,), 0.1), torch.arange(7.0)
+        rounded[::2] = torch.nextafter(rounded[0], torch.tensor(1.0))
+
+        assert len(rounded.unique()) == 2
+        assert (types(rounded, some, threshold=0.5) == NORMAL).all()
+
     def test_a_single_rollout_is_normal(self) -> None:
         assert types(torch.ones(1), torch.ones(1), threshold=0.5).tolist() == [NORMAL]
 

@@ -245,6 +245,16 @@ class TestLearning:
         assert not torch.equal(learned[0], learned[2])
         assert torch.equal(before, torch.get_rng_state())
 
+    def test_the_critic_learns_what_was_paid_whatever_was_expected(self) -> None:
+        rollouts = made(7, n=8, t=1)
+        rollouts = replace(rollouts, values=torch.full((8, 1), 5.0), last_values=torch.zeros(8))
+        learner = PPO(policy(), PPOSettings(learning_rate=0.02, epochs=400, minibatches=1, trace=1), seed=0)
+        learner.update(rollouts)
+
+        torch.testing.assert_close(
+            learner.policy.values(rollouts.observations), rollouts.rewards, rtol=0, atol=0.2
+        )
+
     def test_from_a_rollout_without_weight_the_actor_learns_nothing(self) -> None:
         rollouts, learned = made(3, n=2), []
         for worst in (-1.0, 1.0):

@@ -11,7 +11,7 @@ import torch
 from evals.learners.cells import Cell
 from evals.learners.cppo_arms import ARMS, FAMILIES, Arm, Cppo
 from evals.learners.matrix import accuracy, backward_transfer, matrix, plasticity
-from memp.neural.cppo import CPPO, CPPOSettings
+from memp.neural.cppo import CPPO, CPPOSettings, standings
 from memp.neural.ewc import EWC
 from memp.neural.policy import Policy
 from memp.neural.ppo import PPO, Penalty, PPOSettings, kl_penalty
@@ -35,7 +35,7 @@ def measure(cells: Sequence[Cell]) -> dict[str, float]:
         of the success in those tasks that was lost.
     """
     success, returns = matrix(cells, lambda cell: cell.success), matrix(cells, lambda cell: cell.reward)
-    learned = success.diagonal(-1)[:-1].mean()
+    learned = float(success.diagonal(-1)[:-1].mean())
     return {
         "success": accuracy(success),
         "return": accuracy(returns),
@@ -115,7 +115,7 @@ class _Life:
 
     def __init__(self, study: Cppo, name: str, seed: int) -> None:
         self._study, self._name, self._seed = study, name, seed
-        self._logged = FAMILIES[ARMS[name].family].logged
+        self._family = FAMILIES[ARMS[name].family]
         width = self._env(0, 1, "train", "").width
         self._policy = Policy(width, len(ACTIONS), seed=seed)
         self._learner = learner_of(ARMS[name], self._policy, seed=seed)
@@ -140,10 +140,11 @@ class _Life:
             self._env(task, study.stored, "train", "store"),
             generator=self._generator(f"store {task}"),
         )
-        if not self._logged:
+        if not self._family.logged:
             return fresh
         every = joined(log)
-        return every[torch.randperm(len(every), generator=generator)[: study.stored]]
+        some = every[torch.randperm(len(every), generator=generator)[: study.stored]]
+        return some[standings(some.returns, threshold=1) >= 0] if self._family.paid else some
 
     def _tested(self, after: int) -> list[Cell]:
         """How the policy does in every task now."""

@@ -35,6 +35,9 @@ class Family(NamedTuple):
     logged: bool = False
     """Whether what is stored was done all through a task, by policies good and bad, instead of at its end."""
 
+    paid: bool = False
+    """Whether of that only what was paid at least the mean is stored: weights of 1 and 0, by the return alone."""
+
     threshold: float = 0.5
     """How many deviations from the mean are high or low."""
 
@@ -62,6 +65,7 @@ FAMILIES: Mapping[str, Family] = {
     "cppo-d2-beta0": Family(0.3, alpha="heuristic", beta="zero"),
     "cppo-d2-sharp": _SHARP._replace(coefficient=0.3),
     "uniform-logged": Family(0.3, _STORED, logged=True),
+    "paid-logged": Family(0.3, logged=True, paid=True),
     "cppo-logged": Family(0.3, _STORED, alpha="heuristic", beta="heuristic", logged=True),
     "cppo-logged-sharp": _SHARP._replace(coefficient=0.3, swept=_STORED, logged=True),
 }

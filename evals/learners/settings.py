@@ -76,7 +76,7 @@ class Neural(ABC):
 TASKS = ("copy", "reverse", "invert", "rotate")
 """What is learned one after the other, in this order."""
 
-STRENGTHS = (1, 10, 100, 1000)
+STRENGTHS = (1, 10, 100)
 """Of the penalty of elastic weight consolidation, swept; each is an arm."""
 
 
@@ -89,7 +89,7 @@ class Way(NamedTuple):
     """How earlier tasks are drawn from the buffer; empty: there is none."""
 
     distil: float = 0.0
-    """How much logits are held where they were (DER++)."""
+    """How much logits are held where they were (DER++); of 0.02, 0.1, 0.5 the first was best with seeds 100, 101."""
 
     strength: float = 0.0
     """Of the penalty on change."""
@@ -106,7 +106,7 @@ WAYS: Mapping[str, Way] = {
     **{f"ewc-{strength}": Way(strength=strength) for strength in STRENGTHS},
     "replay": Way(replay="uniform"),
     "prioritized": Way(replay="prioritized"),
-    "derpp": Way(replay="uniform", distil=0.5),
+    "derpp": Way(replay="uniform", distil=0.02),
     "lstm-replay": Way(network="lstm", replay="uniform", times=4),
     "joint": Way(joint=True),
 }
@@ -126,7 +126,9 @@ class Continual(Neural):
     }
     known = tuple(WAYS)
 
-    steps: int = 300
+    seeds: int = 4
+
+    steps: int = 500
     """Of training, for each task."""
 
     batch: int = 32
