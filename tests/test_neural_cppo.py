@@ -15,15 +15,15 @@ from evals.learners.cells import Cell
 from evals.learners.cppo import live, measure
 from evals.learners.cppo_arms import ARMS, FAMILIES, Cppo
 from memp.errors import InputError
-from memp.neural.cppo import (
+from memp.neural.cppo import CPPO, CPPOSettings, Reference, Weighing, weigh
+from memp.neural.policy import Policy
+from memp.neural.ppo import PPO
+from memp.neural.rollouts import collect
+from memp.neural.weights import (
     ALPHA_SIGNS,
     BETA_SIGNS,
-    CPPO,
     NORMAL,
     TYPES,
-    CPPOSettings,
-    Reference,
-    Weighing,
     Weights,
     closed,
     gradient,
@@ -32,11 +32,7 @@ from memp.neural.cppo import (
     standings,
     types,
     unmet,
-    weigh,
 )
-from memp.neural.policy import Policy
-from memp.neural.ppo import PPO
-from memp.neural.rollouts import collect
 from tasks.gridworld.preferences import Preferences
 from tests.test_neural_ppo import made, parameters
 

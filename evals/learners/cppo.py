@@ -11,11 +11,12 @@ import torch
 from evals.learners.cells import Cell
 from evals.learners.cppo_arms import ARMS, FAMILIES, Arm, Cppo
 from evals.learners.matrix import accuracy, backward_transfer, matrix, plasticity
-from memp.neural.cppo import CPPO, CPPOSettings, standings
+from memp.neural.cppo import CPPO, CPPOSettings
 from memp.neural.ewc import EWC
 from memp.neural.policy import Policy
 from memp.neural.ppo import PPO, Penalty, PPOSettings, kl_penalty
 from memp.neural.rollouts import Rollouts, collect, joined
+from memp.neural.weights import standings
 from tasks.gridworld.preferences import ACTIONS, Held, Preferences
 
 PPO_SETTINGS = PPOSettings(entropy_weight=0.05)
