@@ -43,7 +43,7 @@ class NeuralAgent:
         features: int = 1024,
         slots: int = 16,
         hidden: int = 128,
-        steps: int = 200,
+        steps: int = 300,
         learning_rate: float = 1e-2,
         seed: int = 0,
     ) -> None:
@@ -54,7 +54,7 @@ class NeuralAgent:
             slots: Of the memory of the DNC.
             hidden: Width of its controller.
             steps: Of training, each over all trajectories.
-            learning_rate: Of Adam.
+            learning_rate: Of Adam at first; it falls to 0.
             seed: Of the first weights.
 
         Raises:
@@ -124,6 +124,7 @@ class Imitator:
         done = [torch.tensor([numbers[step.action] for step in one.steps]) for one in trajectories]
         x, y = pad_sequence(seen), pad_sequence(done, padding_value=-1)
         optimizer = torch.optim.Adam(self._network.parameters(), lr=learning_rate)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
         loss = torch.tensor(0.0)
         for _ in range(steps):
             loss = cross_entropy(self._network(x)[0].flatten(0, 1), y.flatten(), ignore_index=-1)
@@ -135,6 +136,7 @@ class Imitator:
             loss.backward()
             torch.nn.utils.clip_grad_norm_(self._network.parameters(), 10.0)
             optimizer.step()
+            schedule.step()
         return loss.item()
 
     def inputs(self, task: str, observations: Sequence[str]) -> Tensor:
