@@ -104,7 +104,7 @@ def learn(kind: type[Neural], quick: bool, out: Path | None, workers: int, given
 @number(Continual, "--steps", "Of training, for each task")
 @number(Continual, "--buffer", "Sequences of earlier tasks that are kept")
 @number(Continual, "--tested", "Held-out sequences of each task")
-@neural(Continual, "One seed, three arms and shorter sequences: a first look, in under a minute.")
+@neural(Continual, "One seed, shorter training and sequences: a first look, in under a minute.")
 def continual(quick: bool, out: Path | None, workers: int, **given: Any) -> None:
     """Compare ways to learn four tasks one after the other, without forgetting (extra `neural`)."""
     learn(Continual, quick, out, workers, given)
@@ -132,7 +132,7 @@ def maml(quick: bool, out: Path | None, workers: int, **given: Any) -> None:
 @number(Cppo, "--iterations", "Batches of rollouts, for each task")
 @number(Cppo, "--stored", "Rollouts of each task that are kept")
 @number(Cppo, "--tested", "Held-out episodes of each task")
-@neural(Cppo, "One seed and six arms: a first look, in under a minute.")
+@neural(Cppo, "One seed and seven arms: a first look, in under a minute.")
 def cppo(quick: bool, out: Path | None, workers: int, **given: Any) -> None:
     """Compare PPO and continual PPO on tasks with conflicting preferences, one after the other (extra `neural`)."""
     learn(Cppo, quick, out, workers, given)

@@ -96,7 +96,7 @@ class Cppo(Neural):
 
     study = "cppo"
     quick: ClassVar[Mapping[str, Any]] = {
-        "arms": ("ppo", "ppo-kl", "ewc", "cppo", "uniform-d2", "cppo-d2"),
+        "arms": ("ppo", "ppo-kl", "ewc", "cppo", "cppo-learned", "uniform-d2", "cppo-d2"),
         "seeds": 1,
     }
     known = tuple(ARMS)

@@ -76,7 +76,7 @@ class Neural(ABC):
 TASKS = ("copy", "reverse", "invert", "rotate")
 """What is learned one after the other, in this order."""
 
-STRENGTHS = (1, 10, 100)
+STRENGTHS = {"ewc": 100, "ewc-1": 1, "ewc-10": 10}
 """Of the penalty of elastic weight consolidation, swept; each is an arm."""
 
 
@@ -103,7 +103,7 @@ class Way(NamedTuple):
 
 WAYS: Mapping[str, Way] = {
     "finetune": Way(),
-    **{f"ewc-{strength}": Way(strength=strength) for strength in STRENGTHS},
+    **{name: Way(strength=strength) for name, strength in STRENGTHS.items()},
     "replay": Way(replay="uniform"),
     "prioritized": Way(replay="prioritized"),
     "derpp": Way(replay="uniform", distil=0.02),
@@ -118,8 +118,8 @@ class Continual(Neural):
 
     study = "continual"
     quick: ClassVar[Mapping[str, Any]] = {
-        "arms": ("finetune", "replay", "lstm-replay"),
-        "steps": 250,
+        "arms": ("finetune", "ewc", "replay", "prioritized", "derpp", "lstm-replay", "joint"),
+        "steps": 120,
         "longest": 3,
         "tested": 64,
         "seeds": 1,
