@@ -22,8 +22,12 @@ def test_weights_come_back_as_they_were(tmp_path: Path) -> None:
 
 
 def test_a_network_with_another_number_of_slots_takes_the_same_weights(tmp_path: Path) -> None:
-    save(DNC(3, 2, slots=4), tmp_path / "dnc.pt")
-    load(DNC(3, 2, slots=40), tmp_path / "dnc.pt")
+    few, many = DNC(3, 2, slots=4), DNC(3, 2, slots=40)
+    save(few, tmp_path / "dnc.pt")
+    load(many, tmp_path / "dnc.pt")
+
+    assert all(torch.equal(a, b) for a, b in zip(few.parameters(), many.parameters(), strict=True))
+    assert many.slots == 40
 
 
 @pytest.mark.parametrize("other", [{"width": 8}, {"read_heads": 2}, {"masks": True}])

@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from evals.learners.cells import Cell, Look, Rows
-from evals.learners.networks import Lstm
+from evals.learners.networks import network, scores
 from evals.learners.report import Column, Report, publish
 from evals.learners.scores import report
 from evals.learners.sequences import Sequences
 from evals.learners.settings import FAMILIES, LONGER, Algorithms
 from evals.reports.figure import Panel, colours, grid
-from memp.neural.continual import Examples, bits_right, exact, losses
+from memp.neural.continual import Examples, losses
 from memp.neural.dnc import DNC
 
 if TYPE_CHECKING:
@@ -63,44 +63,42 @@ def live(study: Algorithms, unit: tuple[str, int]) -> list[Cell]:
     arm, seed = unit
     cells = []
     for family in FAMILIES[arm]:
-        network = trained(study, arm, family, seed)
+        trainee = trained(study, arm, family, seed)
         random = torch.Generator().manual_seed(2 * seed + 1)
-        if isinstance(network, DNC):
+        if isinstance(trainee, DNC):
             if family == FEW.family:
                 examples = draw(family, (FEW.items, 1), study.tested, random)
-                cells.append(_cell(unit, FEW.name, 0, network, examples))
-            network.slots = study.more_slots
+                cells.append(_cell(unit, FEW.name, 0, trainee, examples))
+            trainee.slots = study.more_slots
         for number, amounts in enumerate(LONGER[family], 1):
             examples = draw(family, amounts, study.tested, random)
-            cells.append(_cell(unit, _name(family, *amounts), number, network, examples))
-        if isinstance(network, DNC) and family == FEW.family:
-            cells[-1] = cells[-1].model_copy(update={"look": look_into(network, examples.only(0))})
+            cells.append(_cell(unit, _name(family, *amounts), number, trainee, examples))
+        if isinstance(trainee, DNC) and family == FEW.family:
+            cells[-1] = cells[-1].model_copy(update={"look": look_into(trainee, examples.only(0))})
     return cells
 
 
 @torch.no_grad()
-def _cell(unit: tuple[str, int], task: str, number: int, network: nn.Module, examples: Examples) -> Cell:
+def _cell(unit: tuple[str, int], task: str, number: int, trainee: nn.Module, examples: Examples) -> Cell:
     """How a network does in the sequences of a test."""
-    answers = network(examples.x)[0]
+    answers = trainee(examples.x)[0]
     return Cell(
         arm=unit[0],
         seed=unit[1],
         after=1,
         number=number,
         task=task,
-        episodes=examples.x.shape[1],
-        success=exact(answers, examples).float().mean().item(),
-        reward=bits_right(answers, examples).mean().item(),
         steps=float(len(examples.x)),
+        **scores(answers, examples),
     )
 
 
 @torch.no_grad()
-def look_into(network: DNC, examples: Examples) -> Look:
+def look_into(dnc: DNC, examples: Examples) -> Look:
     """Look into the memory of a network while it answers a sequence; rounded to thousandths."""
     state, states = None, []
     for x in examples.x:
-        _, state = network(x.unsqueeze(0), state)
+        _, state = dnc(x.unsqueeze(0), state)
         states.append(state)
     first = int(examples.asked.argmax())
     return Look(
@@ -119,9 +117,9 @@ def trained(study: Algorithms, arm: str, family: str, seed: int) -> nn.Module:
     torch.manual_seed(seed)
     random = torch.Generator().manual_seed(2 * seed)
     kind = "lstm" if arm == "lstm" else "dnc"
-    network = _network(study, arm)
+    trainee = network(kind, SEQUENCES, slots=study.slots, links=arm != "dnc-no-links")
     steps = int(study.steps * LONG.get(family, 1) * (4 if kind == "lstm" else 1))
-    optimizer = torch.optim.Adam(network.parameters(), lr=RATES[kind])
+    optimizer = torch.optim.Adam(trainee.parameters(), lr=RATES[kind])
     schedule = LambdaLR(optimizer, partial(_rate, steps=steps))
     for _ in range(steps):
         (fewest, most), (once, often) = TRAINED[family]
@@ -129,11 +127,11 @@ def trained(study: Algorithms, arm: str, family: str, seed: int) -> nn.Module:
         times = int(torch.randint(once, often + 1, (), generator=random))
         examples = draw(family, (items, times), BATCH, random)
         optimizer.zero_grad()
-        losses(network(examples.x)[0], examples).mean().backward()
-        nn.utils.clip_grad_norm_(network.parameters(), 10.0)
+        losses(trainee(examples.x)[0], examples).mean().backward()
+        nn.utils.clip_grad_norm_(trainee.parameters(), 10.0)
         optimizer.step()
         schedule.step()
-    return network
+    return trainee
 
 
 def draw(family: str, amounts: tuple[int, int], batch: int, random: torch.Generator) -> Examples:
@@ -171,21 +169,6 @@ def _name(family: str, items: int, times: int) -> str:
 
 def _measure(cells: Sequence[Cell]) -> dict[str, float]:
     return {cell.task: cell.success for cell in cells}
-
-
-def _network(study: Algorithms, arm: str) -> nn.Module:
-    if arm == "lstm":
-        return Lstm(SEQUENCES.inputs, SEQUENCES.bits, hidden=80)
-    return DNC(
-        SEQUENCES.inputs,
-        SEQUENCES.bits,
-        slots=study.slots,
-        width=8,
-        read_heads=2,
-        hidden=48,
-        deallocate=True,
-        links=arm != "dnc-no-links",
-    )
 
 
 def _rate(step: int, *, steps: int) -> float:

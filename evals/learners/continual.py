@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 
 from evals.learners.cells import Cell
-from evals.learners.networks import network
+from evals.learners.networks import network, scores
 from evals.learners.sequences import Sequences
 from evals.learners.settings import TASKS, WAYS, Continual
-from memp.neural.continual import Examples, Kept, Learner, bits_right, exact
+from memp.neural.continual import Examples, Kept, Learner
 from memp.neural.ewc import EWC
 from memp.neural.replay import Prioritized, Replay, Reservoir
 
@@ -81,10 +81,8 @@ class _Life:
                     after=after,
                     number=number,
                     task=task,
-                    episodes=self._study.tested,
-                    success=exact(answers, examples).float().mean().item(),
-                    reward=bits_right(answers, examples).mean().item(),
                     steps=examples.asked.sum(0).mean().item(),
+                    **scores(answers, examples),
                 )
             )
         return cells

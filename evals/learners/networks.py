@@ -1,10 +1,13 @@
-"""The networks that studies of sequences train."""
+"""The networks that studies of sequences train, and how they do."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from torch import Tensor, nn
 
 from evals.learners.sequences import Sequences
+from memp.neural.continual import Examples, bits_right, exact
 from memp.neural.dnc import DNC
 
 
@@ -22,8 +25,18 @@ class Lstm(nn.Module):
         return self._output(self._lstm(x)[0]), None
 
 
-def network(kind: str, sequences: Sequences) -> nn.Module:
-    """A network of a kind: a DNC of 12 slots, or an LSTM with about as many weights."""
+def network(kind: str, sequences: Sequences, *, slots: int = 12, links: bool = True) -> nn.Module:
+    """A network of a kind: a DNC, or an LSTM with about as many weights, which has neither slots nor links."""
+    inputs, bits = sequences.inputs, sequences.bits
     if kind == "lstm":
-        return Lstm(sequences.inputs, sequences.bits, hidden=80)
-    return DNC(sequences.inputs, sequences.bits, slots=12, width=8, read_heads=2, hidden=48, deallocate=True)
+        return Lstm(inputs, bits, hidden=80)
+    return DNC(inputs, bits, slots=slots, width=8, read_heads=2, hidden=48, deallocate=True, links=links)
+
+
+def scores(answers: Tensor, examples: Examples) -> dict[str, Any]:
+    """What a cell says of answers: how many, the share without a mistake, and that of the bits that are right."""
+    return {
+        "episodes": answers.shape[1],
+        "success": exact(answers, examples).float().mean().item(),
+        "reward": bits_right(answers, examples).mean().item(),
+    }
