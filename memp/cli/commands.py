@@ -1,103 +1,32 @@
-"""The command `memp`: parses, calls the library, prints, and translates errors."""
+"""Commands on one memory: build, search, show, stats, retry, rollback, reembed."""
 
 from __future__ import annotations
 
-import functools
 import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ParamSpec
+from typing import Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 
-from memp import __version__, guidance
-from memp.build import GRANULARITIES
-from memp.errors import MempError
+from memp import guidance
+from memp.cli._shared import console, options, says_errors
 from memp.formats import FORMATS, Source, read
 from memp.keys import reembed
 from memp.memory import ProceduralMemory
 from memp.procedure import Procedure
-from memp.retrieve import KEYS
-from memp.update import POLICIES, MemoryUpdate
-
-P = ParamSpec("P")
+from memp.update import MemoryUpdate
 
 
-def _options(*names: str) -> Callable[[Callable[P, None]], Callable[P, None]]:
-    """Add options of `ProceduralMemory.open` to a command, under the same names."""
-    known = {
-        "chat": click.option("--chat", help="Chat model, e.g. openai:gpt-4o (OPENAI_BASE_URL is honoured)."),
-        "embedder": click.option(
-            "--embedder", help="hash, sentence-transformers:NAME or openai:MODEL [default: the memory's own]."
-        ),
-        "build": click.option(
-            "--build",
-            default="trajectory",
-            show_default=True,
-            help=f"What a procedure keeps: {' | '.join(GRANULARITIES)}.",
-        ),
-        "key": click.option(
-            "--key",
-            default="query",
-            show_default=True,
-            help=f"What procedures are found by: {' | '.join(KEYS)}.",
-        ),
-        "update": click.option(
-            "--update",
-            default="validation",
-            show_default=True,
-            help=f"What is learned from: {' | '.join(POLICIES)}.",
-        ),
-        "success_at": click.option(
-            "--success-at", default=1.0, show_default=True, help="Reward from which an episode is a success."
-        ),
-        "concurrency": click.option(
-            "--concurrency", default=1, show_default=True, help="Calls of the chat model at once."
-        ),
-        "seed": click.option(
-            "--seed", default=0, show_default=True, help="Decides what --key random samples."
-        ),
-    }
-
-    def decorate(command: Callable[P, None]) -> Callable[P, None]:
-        for name in reversed(names):
-            command = known[name](command)
-        return command
-
-    return decorate
-
-
-def _says_errors(command: Callable[P, None]) -> Callable[P, None]:
-    """Turn memp's errors into one line on stderr and exit status 1."""
-
-    @functools.wraps(command)
-    def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            command(*args, **kwargs)
-        except MempError as error:
-            raise click.ClickException(str(error)) from error
-        except UnicodeEncodeError as error:  # the shell passes on bytes of any kind
-            raise click.ClickException(f"{error.object!r} is not UTF-8") from error
-
-    return wrapped
-
-
-@click.group()
-@click.version_option(__version__, prog_name="memp")
-def main() -> None:
-    """Procedural memory for LLM agents: MEMORY is one SQLite file."""
-
-
-@main.command()
+@click.command()
 @click.argument("memory")
 @click.argument("trajectories")
 @click.option("--format", "form", default="memp", show_default=True, help=" | ".join(FORMATS))
 @click.option("--skip-bad", is_flag=True, help="Keep the good lines and say how many were bad.")
-@_options("chat", "embedder", "build", "key", "update", "success_at", "concurrency")
-@_says_errors
+@options("chat", "embedder", "build", "key", "update", "success_at", "concurrency")
+@says_errors
 def build(memory: str, trajectories: str, form: str, skip_bad: bool, **options: Any) -> None:
     """Add TRAJECTORIES (JSON lines; - is standard input) to MEMORY, making it where there is none.
 
@@ -113,13 +42,13 @@ def build(memory: str, trajectories: str, form: str, skip_bad: bool, **options: 
         _learn(opened, lambda: opened.update(found.trajectories))
 
 
-@main.command()
+@click.command()
 @click.argument("memory")
 @click.argument("task")
 @click.option("-k", default=5, show_default=True, help="How many procedures to print.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
-@_options("chat", "embedder", "key", "seed")
-@_says_errors
+@options("chat", "embedder", "key", "seed")
+@says_errors
 def search(memory: str, task: str, k: int, as_json: bool, **options: Any) -> None:
     """Print the procedures in MEMORY that fit TASK, best first."""
     with ProceduralMemory.open(memory, create=False, **options) as opened:
@@ -131,14 +60,14 @@ def search(memory: str, task: str, k: int, as_json: bool, **options: Any) -> Non
     table = Table("score", "id", "task", "steps", "reward", "used", box=None)
     for match in matches:
         table.add_row(f"{match.score:.3f}", *_cells(match.procedure))
-    _console().print(table)
+    console().print(table)
 
 
-@main.command()
+@click.command()
 @click.argument("memory")
 @click.argument("id", required=False)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
-@_says_errors
+@says_errors
 def show(memory: str, id: str | None, as_json: bool) -> None:  # noqa: A002
     """List the procedures of MEMORY, or print the one of this ID with its history."""
     with ProceduralMemory.open(memory, create=False) as opened:
@@ -162,10 +91,10 @@ def show(memory: str, id: str | None, as_json: bool) -> None:  # noqa: A002
                 click.echo(f"retired ({stone.retired:%Y-%m-%d %H:%M}): {stone.reason}")
 
 
-@main.command()
+@click.command()
 @click.argument("memory")
 @click.option("--json", "as_json", is_flag=True, help="As one JSON object.")
-@_says_errors
+@says_errors
 def stats(memory: str, as_json: bool) -> None:
     """Say how much MEMORY holds, and how its procedures fared."""
     with ProceduralMemory.open(memory, create=False) as opened:
@@ -178,13 +107,13 @@ def stats(memory: str, as_json: bool) -> None:
         click.echo(f"{name:12} {value}")
 
 
-@main.command()
+@click.command()
 @click.argument("memory")
 @click.argument("ids", nargs=-1)
 @click.option("--reward", type=float, help="For unfinished episodes: how they ended, from 0 to 1.")
 @click.option("--list", "only_list", is_flag=True, help="Only list what is in quarantine.")
-@_options("chat", "build", "key", "update", "success_at", "concurrency")
-@_says_errors
+@options("chat", "build", "key", "update", "success_at", "concurrency")
+@says_errors
 def retry(memory: str, ids: tuple[str, ...], reward: float | None, only_list: bool, **options: Any) -> None:
     """Try again what MEMORY has in quarantine: IDS, or all but unfinished episodes.
 
@@ -199,21 +128,21 @@ def retry(memory: str, ids: tuple[str, ...], reward: float | None, only_list: bo
         _learn(opened, lambda: opened.retry(*ids, reward=reward))
 
 
-@main.command()
+@click.command()
 @click.argument("memory")
 @click.argument("id")
 @click.argument("revision", type=int)
-@_says_errors
+@says_errors
 def rollback(memory: str, id: str, revision: int) -> None:  # noqa: A002
     """Make an earlier REVISION of the procedure ID of MEMORY the current one."""
     with ProceduralMemory.open(memory, create=False) as opened:
         click.echo(f"revision {opened.rollback(id, revision).revision} is revision {revision} again")
 
 
-@main.command("reembed")
+@click.command("reembed")
 @click.argument("memory", type=click.Path(path_type=Path))
 @click.option("--embedder", required=True, help="hash, sentence-transformers:NAME or openai:MODEL.")
-@_says_errors
+@says_errors
 def reembed_command(memory: Path, embedder: str) -> None:
     """Make all vectors of MEMORY anew with another embedder."""
     click.echo(f"{reembed(memory, embedder)} procedures re-embedded with {embedder}")
@@ -246,7 +175,7 @@ def _list(opened: ProceduralMemory, *, as_json: bool) -> None:
         else:
             table.add_row(*_cells(procedure))
     if not as_json:
-        _console().print(table)
+        console().print(table)
 
 
 def _cells(procedure: Procedure) -> tuple[str, ...]:
@@ -270,13 +199,3 @@ def _said(result: MemoryUpdate) -> str:
             ("skipped", result.skipped),
         )
     )
-
-
-def _console() -> Console:
-    """Wide where the output is no terminal, so that nothing is cut off in a pipe; a task is no markup."""
-    width = None if sys.stdout.isatty() else 200
-    return Console(width=width, highlight=False, markup=False, emoji=False)
-
-
-if __name__ == "__main__":
-    main()

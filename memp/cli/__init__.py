@@ -1,0 +1,26 @@
+"""The command `memp`: parses, calls the library, prints, and translates errors."""
+
+from __future__ import annotations
+
+import click
+
+from memp import __version__
+from memp.cli import commands
+
+
+@click.group()
+@click.version_option(__version__, prog_name="memp")
+def main() -> None:
+    """Procedural memory for LLM agents: MEMORY is one SQLite file."""
+
+
+for command in (
+    commands.build,
+    commands.search,
+    commands.show,
+    commands.stats,
+    commands.retry,
+    commands.rollback,
+    commands.reembed_command,
+):
+    main.add_command(command)

@@ -1,0 +1,5 @@
+"""`python -m memp.cli` is `memp`."""
+
+from memp.cli import main
+
+main()
