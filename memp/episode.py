@@ -5,22 +5,39 @@ from __future__ import annotations
 import math
 import uuid
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar, Token
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from memp import guidance
 from memp.errors import InputError
+from memp.guidance import Guidance
 from memp.procedure import Match
 from memp.trajectory import Step, Trajectory
 from memp.update import MemoryUpdate
+
+if TYPE_CHECKING:
+    from memp.memory import ProceduralMemory
+
+_RUNNING: ContextVar[Episode | None] = ContextVar("memp_episode", default=None)
+
+
+def current() -> Episode | None:
+    """The episode whose block this code runs in; None outside.
+
+    Known to what the block calls and to the tasks it starts, as any context variable is; a bare
+    `threading.Thread` knows nothing of it.
+    """
+    return _RUNNING.get()
 
 
 class Episode:
     """What an agent is told before it acts, and what it lived through; `ProceduralMemory.episode` makes one.
 
     Leaving the `with` block after `finish` updates the memory. Leaving it without, or by an exception, keeps
-    what was recorded as an unfinished trajectory in the memory's quarantine.
+    what was recorded as an unfinished trajectory in the memory's quarantine. `async with` does the same, and
+    waits for the update in a thread.
 
     Raises:
         InputError: if the task is blank, or a text is too long.
@@ -29,18 +46,25 @@ class Episode:
     def __init__(
         self,
         task: str,
-        matches: Sequence[Match],
+        shown: Guidance,
         leave: Callable[[Trajectory], MemoryUpdate],
         *,
+        memory: ProceduralMemory,
         task_id: str = "",
         start: str = "",
     ) -> None:
-        self.matches = tuple(matches)
-        """The procedures retrieved, best first."""
+        self.memory = memory
+        """The memory it belongs to."""
 
-        self.guidance = guidance.render(matches)
-        """The text to put into the prompt; empty where nothing was retrieved. It is marked, so that a
+        self.matches: tuple[Match, ...] = shown.matches
+        """The procedures shown, best first."""
+
+        self.guidance = shown.text
+        """The text to put into the prompt; empty where nothing is shown. It is marked, so that a
         transcript that holds it can be learned from."""
+
+        self.held_out = False
+        """Whether memory is left out of this episode on purpose, for comparison."""
 
         self.update: MemoryUpdate | None = None
         """What the memory made of it; None before the block is left."""
@@ -61,6 +85,8 @@ class Episode:
         self._leave = leave
         self._left = False
         self._steps: list[Step] = []
+        self._heard: tuple[Step, ...] = ()
+        self._running: Token[Episode | None] | None = None
         self._reward: float | None = None
         self._broken = False
 
@@ -81,6 +107,20 @@ class Episode:
             self._steps.append(Step(action=action, observation=observation))
         except ValidationError as error:
             raise InputError(f"step {len(self._steps) + 1}: {_first(error)}") from error
+
+    def hold_out(self) -> None:
+        """Show nothing in this episode, so that it can be compared with those that are shown something."""
+        self.held_out = True
+        self.matches, self.guidance = (), ""
+        self._begun = self._begun.model_copy(update={"shown": ()})
+
+    def hear(self, steps: Sequence[Step]) -> None:
+        """Take over all steps that an adapter has heard so far; each call replaces what was heard before.
+
+        Where anything was recorded by hand, what was heard is not used: no step counts twice.
+        """
+        self._still_running()
+        self._heard = tuple(steps)
 
     def finish(self, reward: float) -> None:
         """Say how the episode ended; the last call counts.
@@ -109,21 +149,40 @@ class Episode:
         """What was recorded so far."""
         return self._begun.model_copy(
             update={
-                "steps": tuple(self._steps),
+                "steps": tuple(self._steps) or self._heard,
                 "reward": self._reward or 0.0,
                 "finished": self._reward is not None and not self._broken,
             }
         )
 
     def __enter__(self) -> Episode:
+        self._running = _RUNNING.set(self)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._end(error)
+        self.update = self._leave(self.trajectory)
+
+    async def __aenter__(self) -> Episode:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        from anyio import CancelScope, to_thread
+
+        self._end(error)
+        with CancelScope(shield=True):  # a run that was cancelled is kept too
+            self.update = await to_thread.run_sync(self._leave, self.trajectory)
+
+    def _end(self, error: BaseException | None) -> None:
         self._broken = error is not None
         self._left = True
-        self.update = self._leave(self.trajectory)
+        if self._running is not None:
+            _RUNNING.reset(self._running)
+            self._running = None
 
 
 def _first(error: ValidationError) -> str:

@@ -11,6 +11,7 @@ from typing import IO, Any, NamedTuple, TypeAlias
 
 from pydantic import BaseModel, ValidationError
 
+from memp import _json
 from memp.errors import InputError, unknown_name
 from memp.trajectory import Trajectory
 
@@ -62,7 +63,7 @@ def read(
     name, trajectories, bad = _name(source), [], []
     for number, line in _lines(source, name):
         try:
-            trajectories.append(FORMATS[format](_json(line)))
+            trajectories.append(FORMATS[format](_json.loads(line)))
         except ValidationError as error:
             bad.append(BadLine(number, _explain(error)))
         except ValueError as error:
@@ -146,45 +147,6 @@ def _open(source: Source) -> AbstractContextManager[Any]:
         return Path(source).open("rb")
     # The bytes beneath a text stream such as sys.stdin: its own decoding would stop at the first fault.
     return nullcontext(getattr(source, "buffer", source))
-
-
-def _json(line: bytes | str) -> Any:
-    """Return the value of a line of strict JSON, or raise `ValueError`."""
-    try:
-        text = line.decode() if isinstance(line, bytes) else line
-        value = json.loads(
-            text, parse_int=_integer, parse_constant=_no_constant, object_pairs_hook=_no_duplicates
-        )
-        json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"not UTF-8: byte {error.start + 1} is {line[error.start]:#04x}") from None
-    except UnicodeEncodeError as error:
-        raise ValueError(f"a lone surrogate, {error.object[error.start]!r}, which is no character") from None
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"not JSON: {error.msg} at character {error.colno}") from None
-    return value
-
-
-def _integer(digits: str) -> int:
-    try:
-        return int(digits)
-    except ValueError:  # Python's own limit, with words about Python
-        raise ValueError(f"a number of {len(digits)} digits, which is too many") from None
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"not JSON: {name} is no number")
-
-
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the field {twice!r} is given twice")
-    return members
 
 
 def _explain(error: ValidationError) -> str:

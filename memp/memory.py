@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
+from typing import Any, overload
 
+from memp import guidance
 from memp.build import Builder
 from memp.chat import ChatModel, chat_model
 from memp.embedding import embedder as embedder_of
 from memp.embedding.base import Embedder
 from memp.episode import Episode
 from memp.errors import InputError, NotFound, StoreError
+from memp.holdout import Holdout
 from memp.keys import Keys, stored_embedder
 from memp.procedure import Granularity, Match, Procedure, Revision, Tombstone
+from memp.remember import A, Agent, remembering
 from memp.retrieve import Key, Retriever, known_key
 from memp.store import Counts, ProcedureStore, Quarantined, open_store
 from memp.store.base import QuarantineKind
 from memp.trajectory import Trajectory
+from memp.trial import Effect, effect
 from memp.update import MemoryUpdate, Policy, Updater, set_aside
+
+GUIDANCE_TOKENS = 4000
+"""How long the guidance of an episode may be, unless it is said."""
 
 
 class ProceduralMemory:
@@ -43,10 +51,17 @@ class ProceduralMemory:
         success_at: float = 1.0,
         concurrency: int = 1,
         seed: int = 0,
+        guidance_tokens: int = GUIDANCE_TOKENS,
+        min_score: float | None = None,
     ) -> None:
         """Put a memory together from its parts; `open` does it from names."""
+        _checked_guidance(key, guidance_tokens, min_score)
         self.store = store
         self._embedder = embedder
+        self._holdout = Holdout(store, seed)
+        self._guidance_tokens = guidance_tokens
+        self._min_score = min_score
+        self._chat_name = chat.name if chat is not None else ""
         self._retrieve = Retriever(key, store, embedder, chat, seed)
         self._update = Updater(
             update, Builder(build, chat), chat, success_at=success_at, concurrency=concurrency
@@ -66,6 +81,8 @@ class ProceduralMemory:
         success_at: float = 1.0,
         concurrency: int = 1,
         seed: int = 0,
+        guidance_tokens: int = GUIDANCE_TOKENS,
+        min_score: float | None = None,
         create: bool = True,
     ) -> ProceduralMemory:
         """Open a memory.
@@ -82,7 +99,10 @@ class ProceduralMemory:
             update: `vanilla`, `validation` or `reflection`.
             success_at: The reward from which an episode is a success.
             concurrency: How many calls of the chat model may wait at once.
-            seed: Decides what `key="random"` samples.
+            seed: Decides what `key="random"` samples, and which episodes go without memory.
+            guidance_tokens: The most tokens of an episode's guidance, counted as for the chat model or, where
+                nothing can count them, estimated rather too high; longer procedures are shortened.
+            min_score: The lowest score of a procedure that an episode is shown, in [-1, 1]; None shows any.
             create: Whether to make the memory where there is none.
 
         Raises:
@@ -92,6 +112,7 @@ class ProceduralMemory:
         # All that can be said without the file is said before one is made.
         model = chat_model(chat)
         known_key(key)
+        _checked_guidance(key, guidance_tokens, min_score)
         Updater(update, Builder(build, model), model, success_at=success_at, concurrency=concurrency)
         chosen = None if embedder is None else embedder_of(embedder)
         store = open_store(path, create=create)
@@ -106,6 +127,8 @@ class ProceduralMemory:
                 success_at=success_at,
                 concurrency=concurrency,
                 seed=seed,
+                guidance_tokens=guidance_tokens,
+                min_score=min_score,
             )
         except BaseException:
             if store is not path:
@@ -149,19 +172,63 @@ class ProceduralMemory:
         return list(self._retrieve(task, k, exclude))
 
     def episode(
-        self, task: str, *, k: int = 3, task_id: str = "", start: str = "", exclude: Collection[str] = ()
+        self,
+        task: str,
+        *,
+        k: int = 3,
+        holdout: float = 0.0,
+        task_id: str = "",
+        start: str = "",
+        exclude: Collection[str] = (),
     ) -> Episode:
-        """Begin a live run; use it as `with memory.episode(task) as episode:`.
+        """Begin a live run; use it as `with memory.episode(task) as episode:`, or `async with`.
 
         Args:
             task: What the agent is asked for.
             k: How many procedures to show at most; 0 shows none.
+            holdout: The share of episodes, below 1, to leave memory out of by chance, so that `effect` can
+                say whether it helps. Only those count that something was found for.
             task_id: What tells this task from another with the same text.
             start: What the agent sees before its first action.
             exclude: As for `retrieve`.
+
+        Raises:
+            InputError: if the task is blank, a text too long, `k` negative, or `holdout` not in [0, 1).
         """
-        matches = self.retrieve(task, k, exclude=exclude) if k else []
-        return Episode(task, matches, self._leave_episode, task_id=task_id, start=start)
+        if k < 0:
+            raise InputError(f"k is {k!r}; it must be at least 0")
+        if not 0 <= holdout < 1:
+            raise InputError(f"holdout is {holdout!r}; it must be at least 0 and below 1, such as 0.1")
+        # Twice as many, so that some that say the same leave others to show.
+        matches = self.retrieve(task, 2 * k, exclude=exclude) if k else []
+        shown = guidance.fit(
+            matches, k, limit=self._guidance_tokens, model=self._chat_name, min_score=self._min_score
+        )
+        episode = Episode(task, shown, self._leave_episode, memory=self, task_id=task_id, start=start)
+        if holdout and shown.matches and self._holdout.decide(episode.trajectory, holdout):
+            episode.hold_out()
+        return episode
+
+    @overload
+    def remember(self, agent: A, /) -> Callable[[str], Any]: ...
+
+    @overload
+    def remember(self, /, **options: Any) -> Callable[[A], Callable[[str], Any]]: ...
+
+    def remember(self, agent: Agent | None = None, /, **options: Any) -> Any:
+        """Put memory around an agent that is one function, `agent(task, guidance) -> (steps, reward)`.
+
+        Use it as `@memory.remember`, or `@memory.remember(k=5, holdout=0.1)` with options of `episode`. What
+        is left takes the task alone; each call of it is an episode, and returns what the agent did. Steps are
+        pairs (action, observation). An agent that is `async` stays so, and its memory waits in a thread.
+        """
+        if agent is None:
+            return lambda decorated: remembering(self, decorated, **options)
+        return remembering(self, agent, **options)
+
+    def effect(self) -> Effect | None:
+        """Say what memory did for episodes begun with `holdout`; None where there are none yet."""
+        return effect(self.store.trials())
 
     def get(self, procedure_id: str) -> Procedure:
         """Return a procedure in use.
@@ -202,6 +269,28 @@ class ProceduralMemory:
                 if entry.procedure.revision == revision:
                     return self.store.put(entry.procedure, f"rolled back to revision {revision}")
         raise NotFound(f"procedure {procedure_id!r} has no revision {revision!r}")
+
+    def adopt(self, revisions: Sequence[Revision]) -> list[Procedure]:
+        """Append revisions that were written elsewhere, in order, in one transaction, and make their keys.
+
+        What to take is the caller's decision; to decide and write as one, hold `store.transaction()` around
+        both. Several revisions of one procedure make its history; a procedure that this memory never had
+        brings its usage along.
+
+        Returns:
+            The procedures as they are stored, one for each revision.
+
+        Raises:
+            ModelError: if their keys could not be made; then nothing was written.
+            StoreError: if they could not be written; then nothing was.
+        """
+        last = {revision.procedure.id: revision.procedure for revision in revisions}
+        made = self._keys.make(list(last.values()), may_wait=True)
+        with self.store.transaction():
+            self._keys.claim_space()
+            stored = [self.store.put(revision.procedure, revision.reason) for revision in revisions]
+            self._keys.write(made, last.keys())
+        return stored
 
     def tombstones(self) -> list[Tombstone]:
         """Return why procedures were retired, oldest first."""
@@ -312,7 +401,17 @@ class ProceduralMemory:
             self._keys.write(made, {change.id for change in (*result.added, *result.revised)})
             for item in retried:
                 self.store.release(item.id)
+            self._holdout.end(trajectories, self._update.succeeded)
         return result
+
+
+def _checked_guidance(key: Key, guidance_tokens: int, min_score: float | None) -> None:
+    if guidance_tokens < 1:
+        raise InputError(f"guidance_tokens is {guidance_tokens!r}; it must be at least 1, k=0 shows nothing")
+    if min_score is not None and not -1 <= min_score <= 1:
+        raise InputError(f"min_score is {min_score!r}; scores lie between -1 and 1")
+    if min_score is not None and key == "random":
+        raise InputError("min_score needs a key that scores: pass key='query' or 'avefact'")
 
 
 def _restored(item: Quarantined, reward: float | None) -> Trajectory:

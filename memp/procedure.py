@@ -6,9 +6,12 @@ import hashlib
 from datetime import datetime
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from memp.trajectory import Record, Trajectory
+
+MOST_USES = 10**18
+"""More than this no store can count, and nobody has lived through."""
 
 Granularity = Literal["trajectory", "script", "proceduralization"]
 
@@ -26,8 +29,14 @@ class Script(Record):
 class Usage(Record):
     """How often a procedure was shown, and how those episodes ended."""
 
-    uses: int = Field(default=0, ge=0)
+    uses: int = Field(default=0, ge=0, le=MOST_USES)
     successes: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _no_more_successes(self) -> Usage:
+        if self.successes > self.uses:
+            raise ValueError(f"{self.successes} successes in {self.uses} uses")
+        return self
 
     @property
     def success(self) -> float:
@@ -51,7 +60,7 @@ class Provenance(Record):
 
 
 class Procedure(Record):
-    """One item of memory. Its id follows from its source, so one task has one procedure."""
+    """One item of memory. Its id follows from its source and its namespace, so one task has one procedure in each."""
 
     id: str
 
@@ -60,6 +69,9 @@ class Procedure(Record):
 
     source: str
     """The identity of that task; see `Trajectory.source`."""
+
+    namespace: str = Field(default="", pattern=r"^[A-Za-z0-9._-]{0,64}$")
+    """Keeps what was brought in from elsewhere apart from our own of the same task; ours is empty."""
 
     reward: float = Field(ge=0, le=1)
     """The reward of the trajectory it was built from."""
@@ -104,6 +116,9 @@ class Tombstone(Record):
     retired: datetime
 
 
-def procedure_id(source: str) -> str:
-    """The id of the procedure of one source task: the same on every machine."""
-    return hashlib.blake2b(source.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+def procedure_id(source: str, namespace: str = "") -> str:
+    """The id of the procedure of one source task: the same on every machine, another one in each namespace."""
+    hashed = hashlib.blake2b(
+        source.encode("utf-8", "surrogatepass"), digest_size=8, key=namespace.encode("ascii")
+    )
+    return hashed.hexdigest()

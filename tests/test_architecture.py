@@ -41,10 +41,13 @@ def test_inside_memp_imports_run_one_way() -> None:
     order = [
         {"memp.errors"},
         {"memp.trajectory", "memp.procedure", "memp.situation"},
+        {"memp.trial", "memp.calls"},
         {"memp.prompts", "memp.chat", "memp.embedding", "memp.store", "memp.keywords", "memp.tokens"},
-        {"memp.build", "memp.retrieve", "memp.update"},
-        {"memp.memory", "memp.episode", "memp.agents"},
+        {"memp.guidance"},
+        {"memp.build", "memp.retrieve", "memp.update", "memp.holdout"},
+        {"memp.memory", "memp.episode", "memp.remember", "memp.agents"},
         {"memp.neural"},
+        {"memp.transfer", "memp.integrations"},
         {"memp.cli"},
     ]
     level = {name: number for number, names in enumerate(order) for name in names}

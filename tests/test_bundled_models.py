@@ -7,11 +7,13 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from transformers import AutoTokenizer
 
 from memp import ProceduralMemory
 from memp.agents import LLMAgent
 from memp.chat import ChatModel, chat_model
-from memp.procedure import Match
+from memp.guidance import outcome
+from memp.procedure import Match, Usage
 from memp.prompts import act, distil, facts
 from memp.prompts.forms import ask
 from memp.trajectory import Trajectory
@@ -20,6 +22,7 @@ from tasks.gridworld import GridWorld
 from tasks.gridworld.place import rules
 from tasks.gridworld.text import DID
 from tasks.gridworld.world import ACTIONS, SIGNS
+from tests.factories import procedure
 
 MODELS = Path(__file__).parent.parent / "models"
 
@@ -109,6 +112,14 @@ def test_a_model_answers_alike_however_the_prose_is_worded(name: str) -> None:
         for system, user in ((act.SYSTEM, plain), ("Do as you are told.", reworded))
     )
     assert first == second
+
+
+@each_model
+def test_a_model_does_not_read_how_a_procedure_fared(name: str) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(MODELS / name)
+    used = procedure().model_copy(update={"usage": Usage(uses=12, successes=9)})
+
+    assert [tokenizer(outcome(each))["input_ids"] for each in (used, procedure())] == [[], []]
 
 
 def test_a_script_that_the_base_model_distils_names_the_sign_that_worked() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,11 @@ import pytest
 from memp import guidance
 from memp.chat import ScriptedChat
 from memp.embedding import FloatMatrix, HashEmbedder, Role
+from memp.episode import current
 from memp.errors import InputError, ModelError, StoreError
 from memp.memory import ProceduralMemory
 from memp.procedure import Usage
+from memp.tokens import count
 from memp.trajectory import MAX_TEXT, Step, Trajectory
 from tests.factories import id_of, trajectory
 
@@ -99,7 +102,7 @@ def test_handing_in_an_episode_again_credits_nothing_twice(memory: ProceduralMem
 
 
 def test_at_most_k_procedures_are_shown_best_first(memory: ProceduralMemory) -> None:
-    memory.update([trajectory(f"put a mug in drawer {number}") for number in range(5)])
+    memory.update([trajectory(f"put a mug in drawer {n}", f"go to drawer {n}, put mug") for n in range(5)])
     memory.update([trajectory(TASK)])
 
     assert len(memory.episode(TASK).matches) == 3
@@ -107,6 +110,109 @@ def test_at_most_k_procedures_are_shown_best_first(memory: ProceduralMemory) -> 
     assert [match.procedure.task for match in memory.episode(TASK, k=9, exclude=[TASK]).matches].count(
         TASK
     ) == 0
+
+
+def test_procedures_that_say_the_same_make_room_for_others(memory: ProceduralMemory) -> None:
+    memory.update([trajectory(f"put a mug in drawer {n}", "open it, put mug") for n in range(3)])
+    memory.update([trajectory("put a mug in drawer 9 and close it", "open it, put mug, close it")])
+
+    shown = memory.episode("put a mug in drawer 1", k=2).matches
+
+    assert [match.procedure.length for match in shown] == [2, 3]
+
+
+def test_nothing_is_shown_below_min_score() -> None:
+    with ProceduralMemory.open(":memory:", min_score=0.9) as strict:
+        strict.update([trajectory("heat an egg")])
+
+        assert strict.episode("water the plants").guidance == ""
+        assert strict.episode("heat an egg").guidance != ""
+
+
+def test_guidance_keeps_to_its_tokens() -> None:
+    with ProceduralMemory.open(":memory:", guidance_tokens=200) as narrow:
+        narrow.update([trajectory("heat an egg", ", ".join(f"open oven {n}" for n in range(100)))])
+
+        assert count(narrow.episode("heat an egg").guidance).n <= 200
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"guidance_tokens": 0}, "guidance_tokens is 0; it must be at least 1"),
+        ({"min_score": 1.5}, "min_score is 1.5; scores lie between -1 and 1"),
+        ({"min_score": 0.5, "key": "random"}, "min_score needs a key that scores"),
+    ],
+)
+def test_a_guidance_that_cannot_be_is_refused(tmp_path: Path, options: dict[str, Any], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        ProceduralMemory.open(tmp_path / "m.db", **options)
+    assert not (tmp_path / "m.db").exists()
+
+
+def test_the_running_episode_is_known_inside_its_block_alone(memory: ProceduralMemory) -> None:
+    assert current() is None
+    with memory.episode(TASK) as outer:
+        assert current() is outer
+        with memory.episode("another task") as inner:
+            assert current() is inner
+        assert current() is outer
+    assert current() is None
+
+
+def test_an_async_block_learns_in_a_thread(memory: ProceduralMemory) -> None:
+    async def live(task: str) -> None:
+        async with memory.episode(task) as episode:
+            await asyncio.sleep(0)
+            assert current() is episode
+            episode.record(f"do {task}", "done")
+            episode.finish(1)
+        assert episode.update is not None
+        assert episode.update.added
+
+    async def both() -> None:
+        await asyncio.gather(live("one"), live("two"))
+
+    asyncio.run(both())
+
+    assert {kept.task for kept in memory.procedures()} > {"one", "two"}
+
+
+def test_a_cancelled_episode_is_kept(memory: ProceduralMemory) -> None:
+    async def live() -> None:
+        async with memory.episode(TASK) as episode:
+            episode.record("go", "gone")
+            await asyncio.sleep(60)
+
+    async def cancelled() -> None:
+        task = asyncio.create_task(live())
+        await asyncio.sleep(0.05)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(cancelled())
+
+    assert [step.action for step in kept(memory).steps] == ["go"]
+
+
+def test_what_an_adapter_heard_is_recorded_and_replaced_by_what_it_hears_later(
+    memory: ProceduralMemory,
+) -> None:
+    with memory.episode(TASK) as episode:
+        episode.hear(steps("go"))
+        episode.hear(steps("go", "take"))
+
+    assert kept(memory).steps == steps("go", "take")
+
+
+def test_what_is_recorded_by_hand_goes_before_what_an_adapter_heard(memory: ProceduralMemory) -> None:
+    with memory.episode(TASK) as episode:
+        episode.hear(steps("go", "take"))
+        for step in steps("walk"):
+            episode.record(step.action, step.observation)
+
+    assert kept(memory).steps == steps("walk")
 
 
 def test_k_zero_shows_nothing_and_still_learns(memory: ProceduralMemory) -> None:

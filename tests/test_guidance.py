@@ -8,8 +8,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from memp.guidance import CLOSE, HEADER, OPEN, body, own_words, render, strip
-from memp.procedure import Match, Script
+from memp import tokens
+from memp.guidance import CLOSE, HEADER, OPEN, body, fit, own_words, render, strip
+from memp.procedure import Match, Procedure, Script, Usage
 from memp.trajectory import Step, Trajectory
 from tests.factories import procedure, trajectory
 
@@ -41,7 +42,8 @@ def test_a_procedure_shows_script_and_what_was_done() -> None:
     shown = body(procedure(script=Script(goal="heat things", steps=("open {it}", "pay $5"))))
 
     assert shown == (
-        "Task: heat an egg\nHow to heat things:\n1. open {it}\n2. pay $5\n"
+        "Task: heat an egg\nOutcome: reward 1 in 2 steps; not shown since\n"
+        "How to heat things:\n1. open {it}\n2. pay $5\n"
         "What was done:\n> open oven\nyou open oven\n> put egg\nyou put egg"
     )
 
@@ -104,3 +106,126 @@ def test_own_words_keeps_what_holds_no_guidance() -> None:
 
     assert own_words(episode) == episode
     assert isinstance(own_words(episode), Trajectory)
+
+
+def lived(task: str, steps: int, observation: str = "a shelf, a cup and a door") -> Procedure:
+    """A procedure of some steps that has nothing in common with that of another task."""
+    done = [Step(action=f"{task} {number}", observation=observation) for number in range(steps)]
+    kept = trajectory(task).model_copy(update={"steps": tuple(done)})
+    return procedure(task).model_copy(update={"trajectory": kept, "length": steps})
+
+
+def found(*procedures: Procedure, score: float = 0.9) -> list[Match]:
+    return [Match(procedure=each, score=score) for each in procedures]
+
+
+def test_what_fits_is_rendered_whole() -> None:
+    matches = found(lived("heat", 3), lived("cool", 3))
+
+    assert fit(matches, 99, limit=4000) == (render(matches), tuple(matches))
+
+
+def test_nothing_is_shown_where_no_score_is_high_enough() -> None:
+    assert fit(found(lived("heat", 3), score=0.4), 99, limit=4000, min_score=0.5) == ("", ())
+
+
+def test_only_what_scores_high_enough_is_shown() -> None:
+    good, bad = found(lived("heat", 3), score=0.5) + found(lived("cool", 3), score=0.4)
+
+    assert fit([good, bad], 99, limit=4000, min_score=0.5).matches == (good,)
+
+
+def test_a_procedure_that_says_what_a_better_one_says_is_left_out() -> None:
+    first, second, other = found(lived("heat", 20), lived("warm", 20), lived("cool", 20))
+    same = second.model_copy(
+        update={"procedure": second.procedure.model_copy(update={"trajectory": first.procedure.trajectory})}
+    )
+
+    assert fit([first, same, other], 99, limit=4000).matches == (first, other)
+
+
+def test_the_same_actions_in_another_order_are_not_the_same() -> None:
+    forth = lived("heat", 20)
+    assert forth.trajectory is not None
+    turned = forth.trajectory.model_copy(update={"steps": forth.trajectory.steps[::-1]})
+    back = forth.model_copy(update={"id": "back", "task": "back", "trajectory": turned})
+
+    assert len(fit(found(forth, back), 99, limit=4000).matches) == 2
+
+
+def test_the_longest_is_shortened_and_the_others_stay_whole() -> None:
+    short, long = lived("heat", 3), lived("cool", 200)
+    limit = tokens.count(render(found(short))).n * 2
+
+    shown = fit(found(long, short), 99, limit=limit)
+
+    assert body(short) in shown.text
+    assert "> cool 0\n" in shown.text
+    assert "more steps are left out]" in shown.text
+    assert [match.procedure.task for match in shown.matches] == ["cool", "heat"]
+
+
+def test_long_observations_are_clipped_before_any_step_is_left_out() -> None:
+    shown = fit(found(lived("heat", 4, observation="word " * 1000)), 99, limit=1000)
+
+    assert "> heat 3" in shown.text
+    assert "left out" not in shown.text
+    assert shown.text.count("[...]") == 4
+
+
+def test_a_script_goes_before_what_was_done() -> None:
+    script = Script(goal="heat", steps=("open", "put", "close"))
+    told = lived("heat", 300).model_copy(update={"script": script})
+
+    shown = fit(found(told), 99, limit=250).text
+
+    assert "1. open\n2. put\n3. close" in shown
+    assert "left out]" in shown
+
+
+def test_what_cannot_be_shortened_is_left_out_and_the_rest_is_shown() -> None:
+    huge = procedure("huge", script=Script(goal="g", steps=("x " * 5000,))).model_copy(
+        update={"trajectory": None}
+    )
+
+    assert [match.procedure.task for match in fit(found(huge, lived("heat", 3)), 99, limit=300).matches] == [
+        "heat"
+    ]
+
+
+def test_where_there_is_no_room_the_best_are_shown() -> None:
+    shown = fit(found(*(lived(f"task{number}", 9) for number in range(30))), 99, limit=200)
+
+    assert [match.procedure.task for match in shown.matches] == [
+        f"task{number}" for number in range(len(shown.matches))
+    ]
+    assert 0 < len(shown.matches) < 30
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 40), st.integers(0, 600)), max_size=6),
+    st.integers(0, 1500),
+)
+def test_guidance_is_never_over_its_limit(sizes: list[tuple[int, int]], limit: int) -> None:
+    matches = found(*(lived(f"t{n}", steps, "w " * wide) for n, (steps, wide) in enumerate(sizes)))
+
+    shown = fit(matches, 99, limit=limit)
+
+    assert tokens.count(shown.text).n <= limit
+    assert [match for match in matches if match in shown.matches] == list(shown.matches)
+
+
+def test_a_megabyte_is_shortened_at_once() -> None:
+    matches = found(*(lived(f"t{n}", 9, "long text " * 100_000) for n in range(3)))
+
+    began = time.perf_counter()
+    shown = fit(matches, 99, limit=4000)
+
+    assert len(shown.matches) == 3
+    assert time.perf_counter() - began < 1
+
+
+def test_the_outcome_of_earlier_uses_is_visible() -> None:
+    used = procedure().model_copy(update={"usage": Usage(uses=5, successes=4)})
+
+    assert "Outcome: reward 1 in 2 steps; shown 5 times since, 4 successes" in render(found(used))

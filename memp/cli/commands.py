@@ -12,6 +12,7 @@ import click
 from rich.table import Table
 
 from memp import guidance
+from memp.cli._effect import told
 from memp.cli._shared import console, options, says_errors
 from memp.formats import FORMATS, Source, read
 from memp.keys import reembed
@@ -96,15 +97,19 @@ def show(memory: str, id: str | None, as_json: bool) -> None:  # noqa: A002
 @click.option("--json", "as_json", is_flag=True, help="As one JSON object.")
 @says_errors
 def stats(memory: str, as_json: bool) -> None:
-    """Say how much MEMORY holds, and how its procedures fared."""
+    """Say how much MEMORY holds, how its procedures fared, and what it changed where `holdout` was used."""
     with ProceduralMemory.open(memory, create=False) as opened:
         counts = opened.stats().model_dump()
         about = opened.describe()
+        effect = opened.effect()
     if as_json:
-        click.echo(json.dumps({**counts, "embedder": about["embedder"]}))
+        found = None if effect is None else effect.model_dump()
+        click.echo(json.dumps({**counts, "embedder": about["embedder"], "effect": found}))
         return
     for name, value in (*counts.items(), ("embedder", about["embedder"])):
         click.echo(f"{name:12} {value}")
+    if effect is not None:
+        click.echo("\n" + "\n".join(told(effect)))
 
 
 @click.command()

@@ -14,8 +14,9 @@ from pydantic import Field
 from memp.embedding.base import FloatMatrix
 from memp.procedure import Match, Procedure, Revision, Tombstone
 from memp.trajectory import Record
+from memp.trial import Trial
 
-_PASSING: Any = {"usage": True, "provenance": {"created"}}
+_PASSING: Any = {"usage": True, "namespace": True, "provenance": {"created"}}  # the id says the namespace
 
 QuarantineKind = Literal["build", "reflect", "facts", "unfinished"]
 
@@ -75,6 +76,10 @@ class ProcedureStore(ABC):
         """Begin a write that no other writer can interleave with; an exception undoes all of it."""
 
     @abstractmethod
+    def snapshot(self) -> AbstractContextManager[object]:
+        """Hold one state for several reads, whatever others write meanwhile; other threads wait."""
+
+    @abstractmethod
     def close(self) -> None:
         """Free the connection; calling it twice does no harm."""
 
@@ -92,7 +97,7 @@ class ProcedureStore(ABC):
 
     @abstractmethod
     def procedures(self) -> Iterator[Procedure]:
-        """Yield all procedures in use, oldest first."""
+        """Yield all procedures in use, oldest first, a few at a time; hold a `snapshot` for one state of all."""
 
     @abstractmethod
     def ids(self) -> Sequence[tuple[str, str]]:
@@ -103,7 +108,7 @@ class ProcedureStore(ABC):
         """Append a revision, bringing the procedure into use if it is not; returns it as stored.
 
         The number of the revision is given here. Usage is kept, unless the procedure was retired: then
-        it starts anew. Keys are kept, unless the task's text changed.
+        it starts anew; one that is new brings its own. Keys are kept, unless the task's text changed.
         """
 
     @abstractmethod
@@ -146,6 +151,10 @@ class ProcedureStore(ABC):
         """
 
     @abstractmethod
+    def keys(self, procedure_id: str) -> Sequence[tuple[str, Sequence[str], FloatMatrix]]:
+        """Return the keys of one procedure, in the order they were stored: kind, texts, and a row for each text."""
+
+    @abstractmethod
     def key_texts(self) -> Sequence[tuple[str, str, Sequence[str]]]:
         """Return procedure id, kind and texts of all keys, in the order they were stored."""
 
@@ -184,12 +193,22 @@ class ProcedureStore(ABC):
         """Take one thing out of quarantine."""
 
     @abstractmethod
+    def put_trial(self, trial: Trial) -> None:
+        """Store what became of a trial, in the place of what was known of this episode before."""
+
+    @abstractmethod
+    def trials(self, *, source: str | None = None, episode_id: str | None = None) -> Sequence[Trial]:
+        """Return the trials, of one task or of one episode or all, oldest first."""
+
+    @abstractmethod
     def counts(self) -> Counts:
         """Return how much there is."""
 
     def digest(self) -> str:
         """Return a hash of all procedures in use, but for when they were built and how they fared."""
         hashed = hashlib.sha256()
-        for procedure in sorted(self.procedures(), key=lambda procedure: procedure.id):
+        with self.snapshot():
+            procedures = sorted(self.procedures(), key=lambda procedure: procedure.id)
+        for procedure in procedures:
             hashed.update(procedure.model_dump_json(exclude=_PASSING).encode() + b"\n")
         return hashed.hexdigest()

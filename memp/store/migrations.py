@@ -58,4 +58,14 @@ MIGRATIONS = (
         kind TEXT NOT NULL
     );
     """,
+    # 2: episodes that chance may leave without memory
+    """
+    CREATE TABLE trials (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        episode TEXT NOT NULL UNIQUE,
+        source TEXT NOT NULL,
+        document TEXT NOT NULL
+    );
+    CREATE INDEX trials_by_source ON trials (source);
+    """,
 )

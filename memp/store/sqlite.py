@@ -20,6 +20,10 @@ from memp.procedure import Match, Procedure, Revision, Tombstone, Usage
 from memp.store.base import Counts, ProcedureStore, Quarantined
 from memp.store.connection import connect, translated
 from memp.store.index import KeyIndex
+from memp.trial import Trial
+
+PAGE = 256
+"""How many procedures are read at a time where all of them are gone through."""
 
 
 class SQLiteStore(ProcedureStore):
@@ -72,6 +76,20 @@ class SQLiteStore(ProcedureStore):
                 self._undone += 1
                 raise
 
+    @contextmanager
+    def snapshot(self) -> Iterator[sqlite3.Connection]:
+        """Hold one state of the file for several reads, whatever other processes write meanwhile."""
+        with self._translated() as db:
+            if db.in_transaction:
+                yield db
+                return
+            db.execute("BEGIN")
+            try:
+                yield db
+            finally:
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
+
     def close(self) -> None:
         """Close the file."""
         with self._lock:
@@ -96,7 +114,18 @@ class SQLiteStore(ProcedureStore):
 
     def procedures(self) -> Iterator[Procedure]:
         """Yield all procedures in use, oldest first."""
-        yield from self._select("retired = 0", ())
+        age = 0
+        while True:
+            with self._translated() as db:
+                rows = db.execute(
+                    "SELECT age, document, uses, successes FROM procedures JOIN revisions USING (id, revision)"
+                    " WHERE retired = 0 AND age > ? ORDER BY age LIMIT ?",
+                    (age, PAGE),
+                ).fetchall()
+            yield from (_procedure(*row[1:]) for row in rows)
+            if len(rows) < PAGE:
+                return
+            age = rows[-1][0]
 
     def ids(self) -> Sequence[tuple[str, str]]:
         """Return id and source of all procedures in use, oldest first."""
@@ -109,11 +138,11 @@ class SQLiteStore(ProcedureStore):
             old = db.execute(
                 "SELECT revision, uses, successes, retired FROM procedures WHERE id = ?", (procedure.id,)
             ).fetchone()
-            revision, usage = 1, Usage()
+            revision, usage = 1, procedure.usage
             if old is None:
                 db.execute(
-                    "INSERT INTO procedures (id, source, revision) VALUES (?, ?, 1)",
-                    (procedure.id, procedure.source),
+                    "INSERT INTO procedures (id, source, revision, uses, successes) VALUES (?, ?, 1, ?, ?)",
+                    (procedure.id, procedure.source, usage.uses, usage.successes),
                 )
             else:
                 revision = old[0] + 1
@@ -214,6 +243,19 @@ class SQLiteStore(ProcedureStore):
                 ],
             )
 
+    def keys(self, procedure_id: str) -> Sequence[tuple[str, Sequence[str], FloatMatrix]]:
+        """Return the keys of one procedure: kind, texts and vectors."""
+        with self._translated() as db:
+            rows = db.execute(
+                "SELECT kind, text, vector FROM keys WHERE id = ? ORDER BY row", (procedure_id,)
+            ).fetchall()
+        keys = []
+        for kind, group in groupby(rows, key=itemgetter(0)):
+            _, texts, blobs = zip(*group, strict=True)
+            vectors = np.frombuffer(b"".join(blobs), dtype="<f4").reshape(len(blobs), -1)
+            keys.append((kind, texts, vectors))
+        return keys
+
     def key_texts(self) -> Sequence[tuple[str, str, Sequence[str]]]:
         """Return whose the keys are, of which kind, and their texts."""
         with self._translated() as db:
@@ -233,7 +275,7 @@ class SQLiteStore(ProcedureStore):
         self, kind: str, queries: FloatMatrix, *, k: int, exclude: Collection[str] = ()
     ) -> Sequence[Match]:
         """Rank the procedures in use."""
-        with self._snapshot():
+        with self.snapshot():
             ranked = self._index(kind).top(queries, k, exclude)
             found = self._load([procedure_id for procedure_id, _ in ranked])
         return [Match(procedure=found[procedure_id], score=score) for procedure_id, score in ranked]
@@ -257,6 +299,26 @@ class SQLiteStore(ProcedureStore):
         with self.transaction(), self._translated() as db:
             db.execute("DELETE FROM quarantine WHERE id = ?", (item_id,))
 
+    def put_trial(self, trial: Trial) -> None:
+        """Store what became of a trial."""
+        with self.transaction(), self._translated() as db:
+            db.execute(
+                "INSERT INTO trials (episode, source, document) VALUES (?, ?, ?)"
+                " ON CONFLICT (episode) DO UPDATE SET document = excluded.document",
+                (trial.episode_id, trial.source, trial.model_dump_json()),
+            )
+
+    def trials(self, *, source: str | None = None, episode_id: str | None = None) -> Sequence[Trial]:
+        """Return the trials, oldest first."""
+        column, value = ("episode", episode_id) if source is None else ("source", source)
+        condition = f" WHERE {column} = ?" if value is not None else ""
+        with self._translated() as db:
+            rows = db.execute(
+                f"SELECT document FROM trials{condition} ORDER BY number",  # noqa: S608  our own names
+                () if value is None else (value,),
+            ).fetchall()
+        return [Trial.model_validate_json(row[0]) for row in rows]
+
     def counts(self) -> Counts:
         """Return how much there is."""
         with self._translated() as db:
@@ -272,7 +334,7 @@ class SQLiteStore(ProcedureStore):
 
     def _index(self, kind: str) -> KeyIndex:
         """Return the keys of one kind, as they stand in the file."""
-        with self._snapshot() as db:
+        with self.snapshot() as db:
             version = self.version
             held_version, index = self._indexes.get(kind, (None, KeyIndex()))
             if held_version == version:
@@ -318,20 +380,6 @@ class SQLiteStore(ProcedureStore):
                 values,
             ).fetchall()
         return [_procedure(*row) for row in rows]
-
-    @contextmanager
-    def _snapshot(self) -> Iterator[sqlite3.Connection]:
-        """Hold one state of the file for several reads, whatever other processes write meanwhile."""
-        with self._translated() as db:
-            if db.in_transaction:
-                yield db
-                return
-            db.execute("BEGIN")
-            try:
-                yield db
-            finally:
-                if db.in_transaction:
-                    db.execute("ROLLBACK")
 
     @contextmanager
     def _translated(self) -> Iterator[sqlite3.Connection]:

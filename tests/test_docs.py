@@ -1,0 +1,35 @@
+"""The pages under docs/: short, and what they show runs."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from memp import ProceduralMemory
+
+DOCS = Path(__file__).parent.parent / "docs"
+
+TUTORIALS = sorted(DOCS.glob("*.md"))
+
+REFERENCE = {"bundle.md"}
+"""Pages that are no tutorials."""
+
+
+@pytest.mark.parametrize("page", TUTORIALS, ids=lambda page: str(page.name))
+def test_a_tutorial_has_under_forty_lines(page: Path) -> None:
+    if page.name in REFERENCE:
+        pytest.skip("a description of a format")
+    assert len(page.read_text().splitlines()) < 40
+
+
+def test_the_page_on_your_own_loop_runs_as_it_stands(tmp_path: Path) -> None:
+    (block,) = re.findall(r"```python\n(.*?)```", (DOCS / "agent-loop.md").read_text(), re.DOTALL)
+
+    subprocess.run([sys.executable, "-c", block], cwd=tmp_path, check=True)
+
+    with ProceduralMemory.open(tmp_path / "agent.db") as memory:
+        assert [kept.task for kept in memory.procedures()] == ["fetch a spoon", "fetch a fork"]
