@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from evals.rows import EpisodeKey
 from memp.agents import Agent, LLMAgent, RandomAgent, ReplayAgent
+from memp.agents.replay_first import ReplayFirst
 from memp.chat import ChatModel
 from memp.errors import InputError, unknown_name
 from memp.retrieve import Key
@@ -14,7 +15,10 @@ from memp.trajectory import Record
 from memp.update import Policy
 from tasks.base import Task
 
-AGENTS = ("llm", "neural", "random", "replay", "verbatim")
+REPLAY_FIRST = "replay-first"
+"""The agent `llm`, but for what it did before, which is done again without the model."""
+
+AGENTS = ("llm", "neural", "random", "replay", REPLAY_FIRST, "verbatim")
 
 BASELINE = "none"
 """The arm without memory, which the others are compared with."""
@@ -107,7 +111,7 @@ def agent(name: str, chat: ChatModel | None, fallback: str | None = None) -> Age
 
     Args:
         name: One of `AGENTS`.
-        chat: The chat model of the agent `llm`.
+        chat: The chat model of the agents `llm` and `replay-first`.
         fallback: The agent that goes on where the agent `replay` has no procedure that applies.
 
     Raises:
@@ -125,6 +129,8 @@ def agent(name: str, chat: ChatModel | None, fallback: str | None = None) -> Age
         if chat is None:
             raise InputError("the agent 'llm' needs a chat model: --model openai:<model>")
         return LLMAgent(chat)
+    if name == REPLAY_FIRST:
+        return ReplayFirst(agent("llm", chat))
     if name == "neural":
         from memp.neural.agent import NeuralAgent
 

@@ -87,15 +87,17 @@ def common(study: str) -> Callable[[Command], Command]:
         number(study, "--seeds", "How many seeds, from --seed on"),
     )
 
-    return _all((*options, *RUNNING))
+    return together((*options, *RUNNING))
 
 
 def running(command: Command) -> Command:
     """Add the options that say how a study is run, and decide nothing of its result."""
-    return _all(RUNNING)(command)
+    return together(RUNNING)(command)
 
 
-def _all(options: Sequence[Callable[[Command], Command]]) -> Callable[[Command], Command]:
+def together(options: Sequence[Callable[[Command], Command]]) -> Callable[[Command], Command]:
+    """Put several options on a command, in this order."""
+
     def decorate(command: Command) -> Command:
         for option in reversed(options):
             command = option(command)

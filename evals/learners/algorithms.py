@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from evals.learners.cells import Cell, Look, Rows
-from evals.learners.networks import network, scores
+from evals.learners.networks import network, scored
 from evals.learners.report import Column, Report, publish
 from evals.learners.scores import report
 from evals.learners.sequences import Sequences
@@ -89,7 +89,7 @@ def _cell(unit: tuple[str, int], task: str, number: int, trainee: nn.Module, exa
         number=number,
         task=task,
         steps=float(len(examples.x)),
-        **scores(answers, examples),
+        **scored(answers, examples),
     )
 
 

@@ -12,6 +12,7 @@ from evals.learners.console import conduct
 from evals.learners.cppo_arms import Cppo
 from evals.learners.settings import Algorithms, Continual, Neural, Sinusoids
 from evals.learners.skills import REGIMES, Regime, Skills
+from evals.options import together
 
 C = TypeVar("C", bound=Callable[..., Any])
 
@@ -29,33 +30,28 @@ def common(kind: type[Any], quick: str) -> Callable[[C], C]:
         kind: What the study is run with.
         quick: What `--quick` does.
     """
-    options = (
-        click.option("--seed", type=click.IntRange(0), help=f"The first seed [default: {kind.seed}]."),
-        click.option(
-            "--seeds", type=click.IntRange(1), help=f"How many, from --seed on [default: {kind.seeds}]."
-        ),
-        click.option("--quick", is_flag=True, help=quick),
-        click.option(
-            "--out",
-            type=click.Path(file_okay=False, path_type=Path),
-            help="Folder of the results [default: runs/...].",
-        ),
-        click.option(
-            "--concurrency",
-            "workers",
-            default=2,
-            show_default=True,
-            type=click.IntRange(1),
-            help="Processes.",
-        ),
+    return together(
+        (
+            click.option("--seed", type=click.IntRange(0), help=f"The first seed [default: {kind.seed}]."),
+            click.option(
+                "--seeds", type=click.IntRange(1), help=f"How many, from --seed on [default: {kind.seeds}]."
+            ),
+            click.option("--quick", is_flag=True, help=quick),
+            click.option(
+                "--out",
+                type=click.Path(file_okay=False, path_type=Path),
+                help="Folder of the results [default: runs/...].",
+            ),
+            click.option(
+                "--concurrency",
+                "workers",
+                default=2,
+                show_default=True,
+                type=click.IntRange(1),
+                help="Processes.",
+            ),
+        )
     )
-
-    def decorate(command: C) -> C:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return decorate
 
 
 def chosen(given: Mapping[str, Any], quick: Mapping[str, Any]) -> dict[str, Any]:

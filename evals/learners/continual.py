@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from evals.learners.cells import Cell
-from evals.learners.networks import network, scores
+from evals.learners.networks import network, scored
 from evals.learners.sequences import Sequences
 from evals.learners.settings import TASKS, WAYS, Continual
 from memp.neural.continual import Examples, Kept, Learner
@@ -82,7 +82,7 @@ class _Life:
                     number=number,
                     task=task,
                     steps=examples.asked.sum(0).mean().item(),
-                    **scores(answers, examples),
+                    **scored(answers, examples),
                 )
             )
         return cells

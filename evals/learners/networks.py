@@ -33,7 +33,7 @@ def network(kind: str, sequences: Sequences, *, slots: int = 12, links: bool = T
     return DNC(inputs, bits, slots=slots, width=8, read_heads=2, hidden=48, deallocate=True, links=links)
 
 
-def scores(answers: Tensor, examples: Examples) -> dict[str, Any]:
+def scored(answers: Tensor, examples: Examples) -> dict[str, Any]:
     """What a cell says of answers: how many, the share without a mistake, and that of the bits that are right."""
     return {
         "episodes": answers.shape[1],
