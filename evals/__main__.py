@@ -82,9 +82,15 @@ def transfer(**options: Any) -> None:
 @main.command()
 @common("compare")
 @found_by("compare")
-@click.option("--task", help="The id of the task [default: the first that is tested on].")
+@click.option(
+    "--task",
+    help="The id of the task [default: the first that is tested on; with `--agent replay-first` all of them].",
+)
 def compare(**options: Any) -> None:
-    """Do one task with and without memory, side by side (the paper's Figures 1 and 5)."""
+    """Do one task with and without memory, side by side (the paper's Figures 1 and 5).
+
+    With `--agent replay-first`, do tasks again that the model did: without memory, with it, and replayed first.
+    """
     conduct(comparing.Compare, comparing.plan, instead=compared, **options)
 
 

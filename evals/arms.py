@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from evals.rows import EpisodeKey
-from memp.agents import Agent, LLMAgent, RandomAgent, ReplayAgent
-from memp.agents.replay_first import ReplayFirst
+from memp.agents import Agent, LLMAgent, RandomAgent, ReplayAgent, ReplayFirst
 from memp.chat import ChatModel
 from memp.errors import InputError, unknown_name
 from memp.retrieve import Key

@@ -116,8 +116,8 @@ def _model(study: str) -> Callable[[Command], Command]:
         )
     return click.option(
         "--model",
-        help="Chat model, e.g. openai:gpt-4o; for the agent `llm`, for scripts, and for AveFact's facts"
-        f" [default: {BASE} for the agent `llm` in gridworld].",
+        help="Chat model, e.g. openai:gpt-4o; for the agents `llm` and `replay-first`, for scripts, and for AveFact's"
+        f" facts [default: {BASE} for these agents in gridworld].",
     )
 
 

@@ -108,7 +108,7 @@ class Settings(Scale):
     agent: str = "llm"
 
     model: str | None = None
-    """The chat model: of the agent `llm`, of scripts, of AveFact's facts."""
+    """The chat model: of the agents `llm` and `replay-first`, of scripts, of AveFact's facts."""
 
     fallback: str | None = None
     """The agent that a replay agent hands over to; None ends the episode there."""
@@ -129,7 +129,7 @@ class Settings(Scale):
         if env not in scales:
             raise unknown_name("environment", env, scales)
         chosen = {name: value for name, value in given.items() if value not in (None, ())}
-        asks = "llm" in (chosen.get("agent", cls.agent), chosen.get("fallback"))
+        asks = {"llm", "replay-first"} & {chosen.get("agent", cls.agent), chosen.get("fallback")}
         bundled = cls.bundled() if env == "gridworld" and asks else {}
         return cls(env=env, **{**asdict(scales[env]), **bundled, **chosen})
 

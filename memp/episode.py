@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar, Token
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -18,6 +18,7 @@ from memp.trajectory import Step, Trajectory
 from memp.update import MemoryUpdate
 
 if TYPE_CHECKING:
+    from memp.agents.replay_first import Replayed
     from memp.memory import ProceduralMemory
 
 _RUNNING: ContextVar[Episode | None] = ContextVar("memp_episode", default=None)
@@ -85,6 +86,7 @@ class Episode:
         self._leave = leave
         self._left = False
         self._steps: list[Step] = []
+        self._replayed = 0
         self._heard: tuple[Step, ...] = ()
         self._running: Token[Episode | None] | None = None
         self._reward: float | None = None
@@ -122,6 +124,24 @@ class Episode:
         self._still_running()
         self._heard = tuple(steps)
 
+    def replay(
+        self,
+        execute: Callable[[str], str],
+        *,
+        actions: Callable[[], Sequence[str]] | None = None,
+        **options: Any,
+    ) -> Replayed:
+        """Carry out the proven procedure of this very task without the model, as long as all is as it was then.
+
+        See `memp.agents.replay_first.replay`; the steps are recorded, and yours follow them.
+        """
+        from memp.agents.replay_first import replay
+
+        self._still_running()
+        replayed = replay(self, execute, actions=actions, success_at=self.memory.success_at, **options)
+        self._replayed = len(self._steps)
+        return replayed
+
     def finish(self, reward: float) -> None:
         """Say how the episode ended; the last call counts.
 
@@ -147,9 +167,10 @@ class Episode:
     @property
     def trajectory(self) -> Trajectory:
         """What was recorded so far."""
+        by_hand = len(self._steps) > self._replayed
         return self._begun.model_copy(
             update={
-                "steps": tuple(self._steps) or self._heard,
+                "steps": (*self._steps, *(() if by_hand else self._heard)),
                 "reward": self._reward or 0.0,
                 "finished": self._reward is not None and not self._broken,
             }

@@ -57,6 +57,8 @@ class ProceduralMemory:
         """Put a memory together from its parts; `open` does it from names."""
         _checked_guidance(key, guidance_tokens, min_score)
         self.store = store
+        self.success_at = success_at
+        """The reward from which an episode is a success."""
         self._embedder = embedder
         self._holdout = Holdout(store, seed)
         self._guidance_tokens = guidance_tokens

@@ -215,6 +215,26 @@ def test_what_is_recorded_by_hand_goes_before_what_an_adapter_heard(memory: Proc
     assert kept(memory).steps == steps("walk")
 
 
+def test_what_is_heard_after_a_replay_follows_what_was_replayed(memory: ProceduralMemory) -> None:
+    memory.update([trajectory("fetch a spoon", "open drawer, take spoon")])
+
+    with memory.episode("fetch a spoon") as episode:
+        replayed = episode.replay(lambda action: f"you {action}")
+        episode.hear(steps("say thanks"))
+
+    assert replayed.completed
+    assert [step.action for step in kept(memory).steps] == ["open drawer", "take spoon", "say thanks"]
+
+
+def test_an_episode_that_has_ended_replays_nothing(memory: ProceduralMemory) -> None:
+    memory.update([trajectory("fetch a spoon")])
+    with memory.episode("fetch a spoon") as episode:
+        pass
+
+    with pytest.raises(InputError, match="the episode has ended"):
+        episode.replay(lambda action: pytest.fail(f"{action} was done"))
+
+
 def test_k_zero_shows_nothing_and_still_learns(memory: ProceduralMemory) -> None:
     with memory.episode(TASK, k=0) as episode:
         assert (episode.guidance, episode.matches) == ("", ())

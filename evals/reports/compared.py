@@ -1,14 +1,17 @@
-"""Two episodes of one task side by side, and what memory showed in one of them: as Markdown."""
+"""Two episodes of one task side by side, and what memory showed in one of them; or tasks that come again."""
 
 from __future__ import annotations
 
-from itertools import zip_longest
+from collections.abc import Sequence
+from itertools import product, zip_longest
+from statistics import mean
 
 from evals.arms import BASELINE
 from evals.folder import Folder
 from evals.plan import Plan
+from evals.reports.table import Table
 from evals.rows import Row
-from evals.studies.compare import MEMORY
+from evals.studies.compare import AGAIN, MEMORY
 from memp.memory import ProceduralMemory
 from memp.procedure import Match
 from memp.trajectory import Trajectory
@@ -18,7 +21,7 @@ Side = tuple[Row, Trajectory]
 
 def compared(plan: Plan, folder: Folder) -> str:
     """Say what a finished study `compare` found, and write it to its folder as `compare.md`."""
-    text = _text(plan, folder)
+    text = _again(plan, folder) if plan.practice else _text(plan, folder)
     (folder.path / "compare.md").write_text(text + "\n")
     return text
 
@@ -39,6 +42,33 @@ def _text(plan: Plan, folder: Folder) -> str:
             _steps(without, with_),
         ]
     )
+
+
+def _again(plan: Plan, folder: Folder) -> str:
+    """How each arm did the tasks that come again: those solved the first time, and those not."""
+    solved = {row.task + AGAIN: row.success for row in folder.practice().held}
+    rows = folder.episodes().held
+    return "\n\n".join(
+        [
+            "# Tasks that come again",
+            f"{plan.worlds[0].env_name}, {', '.join(plan.settings.all_models)}",
+            Table(
+                ["the first time", "arm", "tasks", "success %", "steps", "tokens"],
+                [
+                    ["solved" if first else "not solved", arm.name, *_means(found)]
+                    for first, arm in product((True, False), plan.arms)
+                    if (found := [row for row in rows if row.arm == arm.name and solved[row.task] == first])
+                ],
+            ).markdown(),
+            (folder.path / "table.md").read_text().strip(),
+        ]
+    )
+
+
+def _means(rows: Sequence[Row]) -> list[str]:
+    tokens = mean(row.tokens_in + row.tokens_out for row in rows)
+    success = 100 * mean(row.success for row in rows)
+    return [str(len(rows)), f"{success:.1f}", f"{mean(row.steps for row in rows):.1f}", f"{tokens:,.0f}"]
 
 
 def _saved(without: Row, with_: Row) -> str:

@@ -6,6 +6,7 @@ from memp.agents.library import SkillLibrary
 from memp.agents.llm import LLMAgent
 from memp.agents.random import RandomAgent
 from memp.agents.replay import ReplayAgent
+from memp.agents.replay_first import ReplayFirst
 from memp.agents.skill import SkillAgent
 from memp.agents.skills import Skill
 
@@ -18,6 +19,7 @@ __all__ = [
     "RandomAgent",
     "RandomExplorer",
     "ReplayAgent",
+    "ReplayFirst",
     "Skill",
     "SkillAgent",
     "SkillLibrary",

@@ -51,14 +51,7 @@ class _LLMPolicy:
         self._messages: list[Message] = [{"role": "system", "content": act.SYSTEM}]
 
     def act(self, observation: str, admissible: Admissible) -> str | None:
-        options = admissible()
-        first = len(self._messages) == 1
-        content = (
-            act.render(self._task, self._guidance, observation, options)
-            if first
-            else act.turn(observation, options)
-        )
-        self._messages.append({"role": "user", "content": content})
+        self._tell(observation, admissible())
         try:
             return act.parse(self._answer())
         except ReplyFormatError as error:
@@ -66,6 +59,21 @@ class _LLMPolicy:
             then = "its last line is taken as the action" if said else "the episode ends there"
             log.warning("%s; %s", error, then)
             return said.splitlines()[-1].strip() if said else None
+
+    def lived(self, observation: str, admissible: Sequence[str], action: str) -> None:
+        """Take over a turn that was done for it, as if the chat model had answered it so."""
+        self._tell(observation, admissible)
+        self._messages.append({"role": "assistant", "content": act.answer(action)})
+
+    def _tell(self, observation: str, options: Sequence[str]) -> None:
+        """Say what there is to see and what can be done."""
+        first = len(self._messages) == 1
+        content = (
+            act.render(self._task, self._guidance, observation, options)
+            if first
+            else act.turn(observation, options)
+        )
+        self._messages.append({"role": "user", "content": content})
 
     def _answer(self) -> str:
         """What the chat model says next."""

@@ -42,6 +42,11 @@ def render(task: str, guidance: str, observation: str, admissible: Sequence[str]
     return FIRST.substitute(guidance=guidance, task=task, turn=turn(observation, admissible)).lstrip()
 
 
+def answer(action: str) -> str:
+    """An answer that names an action, as `parse` reads it."""
+    return f"Action: {action}"
+
+
 def parse(reply: str) -> str:
     """Return the last action named, or raise `ReplyFormatError`."""
     found = _ACTION.findall(reply)
