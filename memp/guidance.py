@@ -127,7 +127,8 @@ def outcome(procedure: Procedure) -> str:
     since = (
         f"shown {usage.uses} times since, {usage.successes} successes" if usage.uses else "not shown since"
     )
-    return f"Outcome: reward {procedure.reward:g} in {procedure.length} steps; {since}"
+    built = f"reward {procedure.reward:g} in {procedure.length} steps" if procedure.length else "no run recorded"
+    return f"Outcome: {built}; {since}"
 
 
 def _fenced(bodies: Sequence[str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from memp import __version__
-from memp.cli import commands
+from memp.cli import commands, mcp, skills
 
 
 @click.group()
@@ -22,5 +22,7 @@ for command in (
     commands.retry,
     commands.rollback,
     commands.reembed_command,
+    skills.skills,
+    mcp.mcp_command,
 ):
     main.add_command(command)
