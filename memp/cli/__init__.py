@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from memp import __version__
-from memp.cli import commands, mcp, skills
+from memp.cli import commands, mcp, skills, transfer
 
 
 @click.group()
@@ -22,6 +22,8 @@ for command in (
     commands.retry,
     commands.rollback,
     commands.reembed_command,
+    transfer.export_command,
+    transfer.import_command,
     skills.skills,
     mcp.mcp_command,
 ):
