@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, overload
 
-from memp import guidance
+from memp import guidance, telemetry
 from memp.build import Builder
 from memp.chat import ChatModel, chat_model
 from memp.embedding import embedder as embedder_of
@@ -170,8 +170,11 @@ class ProceduralMemory:
             ModelError: if the facts or the vectors of the task could not be had.
             SpaceMismatch: if the memory was re-embedded since it was opened.
         """
-        self._keys.complete()
-        return list(self._retrieve(task, k, exclude))
+        with telemetry.span("search_memory", self.store.name, query=task) as span:
+            self._keys.complete()
+            matches = list(self._retrieve(task, k, exclude))
+            span.set(len(matches), matches)
+            return matches
 
     def episode(
         self,
@@ -266,11 +269,15 @@ class ProceduralMemory:
         Raises:
             NotFound: if there is no such revision.
         """
-        with self.store.transaction():
+        with (
+            telemetry.span("update_memory", self.store.name, procedure_id=procedure_id) as span,
+            self.store.transaction(),
+        ):
             for entry in self.history(procedure_id):
                 if entry.procedure.revision == revision:
+                    span.set(1, [entry.procedure])
                     return self.store.put(entry.procedure, f"rolled back to revision {revision}")
-        raise NotFound(f"procedure {procedure_id!r} has no revision {revision!r}")
+            raise NotFound(f"procedure {procedure_id!r} has no revision {revision!r}")
 
     def adopt(self, revisions: Sequence[Revision]) -> list[Procedure]:
         """Append revisions that were written elsewhere, in order, in one transaction, and make their keys.
@@ -287,11 +294,13 @@ class ProceduralMemory:
             StoreError: if they could not be written; then nothing was.
         """
         last = {revision.procedure.id: revision.procedure for revision in revisions}
-        made = self._keys.make(list(last.values()), may_wait=True)
-        with self.store.transaction():
-            self._keys.claim_space()
-            stored = [self.store.put(revision.procedure, revision.reason) for revision in revisions]
-            self._keys.write(made, last.keys())
+        with telemetry.span("upsert_memory", self.store.name) as span:
+            made = self._keys.make(list(last.values()), may_wait=True)
+            with self.store.transaction():
+                self._keys.claim_space()
+                stored = [self.store.put(revision.procedure, revision.reason) for revision in revisions]
+                self._keys.write(made, last.keys())
+            span.set(len(last), last.values())
         return stored
 
     def tombstones(self) -> list[Tombstone]:
@@ -395,15 +404,18 @@ class ProceduralMemory:
         for trajectory in trajectories:
             if not isinstance(trajectory, Trajectory):
                 raise InputError(f"update takes trajectories, and {trajectory!r:.100} is none")
-        plan = self._update.plan(self.store, trajectories)
-        made = self._keys.make([procedure for _, procedure in plan.built], may_wait=True)
-        with self.store.transaction():
-            self._keys.claim_space()
-            result = self._update.apply(self.store, plan, retried=bool(retried))
-            self._keys.write(made, {change.id for change in (*result.added, *result.revised)})
-            for item in retried:
-                self.store.release(item.id)
-            self._holdout.end(trajectories, self._update.succeeded)
+        with telemetry.span("upsert_memory", self.store.name) as span:
+            plan = self._update.plan(self.store, trajectories)
+            made = self._keys.make([procedure for _, procedure in plan.built], may_wait=True)
+            with self.store.transaction():
+                self._keys.claim_space()
+                result = self._update.apply(self.store, plan, retried=bool(retried))
+                self._keys.write(made, {change.id for change in (*result.added, *result.revised)})
+                for item in retried:
+                    self.store.release(item.id)
+                self._holdout.end(trajectories, self._update.succeeded)
+            written = [change.id for change in (*result.added, *result.revised)]
+            span.set(len(written), filter(None, map(self.store.get, written)))
         return result
 
 
