@@ -21,8 +21,9 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_s
 
 from memp.embedding.base import FloatMatrix, unit
 from memp.errors import NotFound, SpaceMismatch
-from memp.procedure import Procedure, Script, Usage
+from memp.procedure import Procedure, Script, Usage, procedure_id
 from memp.store.base import ProcedureStore, Quarantined
+from memp.trial import Trial
 from tests.factories import NOW, procedure, vectors
 
 EAST, NORTH, NORTHEAST = (1, 0), (0, 1), (1, 1)
@@ -506,6 +507,55 @@ class StoreContract:
             store.get(heat.id)
             assert store.version == seen[-1]
 
+    def test_what_is_new_brings_how_it_fared(self, store: ProcedureStore) -> None:
+        fared = procedure().model_copy(update={"usage": Usage(uses=5, successes=4)})
+
+        assert store.put(fared, "built elsewhere") == fared
+        assert store.put(fared.model_copy(update={"usage": Usage()}), "again").usage == fared.usage
+        assert store.counts().uses == 5
+
+    def test_any_number_of_procedures_can_be_gone_through(self, store: ProcedureStore) -> None:
+        with store.transaction():
+            stored = [store.put(procedure(f"task {number}"), "built") for number in range(600)]
+            store.retire(stored[255].id, "at the end of a page", NOW)
+            store.retire(stored[-1].id, "at the end of all", NOW)
+
+        assert list(store.procedures()) == [*stored[:255], *stored[256:-1]]
+
+    def test_keys_come_back_as_they_were_stored(self, store: ProcedureStore) -> None:
+        stored = added(store, "heat an egg", EAST, NORTH)
+        store.index(stored.id, "avefact", ["egg"], vectors(NORTHEAST))
+
+        kept = [(kind, list(texts), rows.tolist()) for kind, texts, rows in store.keys(stored.id)]
+
+        assert kept == [
+            ("query", ["heat an egg 0", "heat an egg 1"], vectors(EAST, NORTH).tolist()),
+            ("avefact", ["egg"], vectors(NORTHEAST).tolist()),
+        ]
+        assert list(store.keys("nobody")) == []
+
+    def test_the_same_source_in_another_namespace_is_another_procedure(self, store: ProcedureStore) -> None:
+        ours = added(store, "heat an egg", EAST)
+        there = {"namespace": "vendor", "id": procedure_id("heat an egg", "vendor")}
+        theirs = store.put(ours.model_copy(update=there), "brought in")
+        store.index(theirs.id, "query", ["heat an egg"], vectors(EAST))
+
+        assert list(store.procedures()) == [ours, theirs]
+        assert found(store, EAST, exclude=["heat an egg"]) == []
+
+    def test_a_trial_is_what_was_stored_last(self, store: ProcedureStore) -> None:
+        begun = Trial(episode_id="1", source="heat an egg", held_out=True, holdout=0.1, begun=NOW)
+        other = begun.model_copy(update={"episode_id": "2", "source": "cool a mug"})
+        store.put_trial(begun)
+        store.put_trial(other)
+        ended = begun.model_copy(update={"success": True, "reward": 1.0, "steps": 3})
+        store.put_trial(ended)
+
+        assert store.trials() == [ended, other]
+        assert store.trials(source="cool a mug") == [other]
+        assert store.trials(episode_id="1") == [ended]
+        assert store.trials(episode_id="3") == []
+
     def test_closing_twice_does_no_harm(self, store: ProcedureStore) -> None:
         store.close()
         store.close()
@@ -573,6 +623,18 @@ class SharedStoreContract(StoreContract):
         other.index(stored.id, "query", ["heat"], vectors((0, 0, 1)))
 
         assert found(store, (0, 0, 1)) == ["heat an egg"]
+
+    def test_a_snapshot_does_not_see_what_others_write(
+        self, store: ProcedureStore, other: ProcedureStore
+    ) -> None:
+        heat = added(store, "heat an egg")
+        with store.snapshot():
+            assert list(store.procedures()) == [heat]
+            added(other, "cool a mug")
+            other.retire(heat.id, "it failed", NOW)
+            assert list(store.procedures()) == [heat]
+
+        assert [now.task for now in store.procedures()] == ["cool a mug"]
 
     def test_what_is_not_committed_is_not_seen_by_others(
         self, store: ProcedureStore, other: ProcedureStore
