@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import product, zip_longest
-from statistics import mean
 
 from evals.arms import BASELINE
 from evals.folder import Folder
 from evals.plan import Plan
-from evals.reports.table import Table
+from evals.reports.metrics import bootstrap, share
+from evals.reports.table import Table, interval
 from evals.rows import Row
 from evals.studies.compare import AGAIN, MEMORY
 from memp.memory import ProceduralMemory
@@ -66,9 +66,15 @@ def _again(plan: Plan, folder: Folder) -> str:
 
 
 def _means(rows: Sequence[Row]) -> list[str]:
-    tokens = mean(row.tokens_in + row.tokens_out for row in rows)
-    success = 100 * mean(row.success for row in rows)
-    return [str(len(rows)), f"{success:.1f}", f"{mean(row.steps for row in rows):.1f}", f"{tokens:,.0f}"]
+    """How many, and the means with their intervals."""
+    tasks = [row.task for row in rows]
+    tokens = bootstrap([row.tokens_in + row.tokens_out for row in rows], tasks)
+    return [
+        str(len(rows)),
+        interval(share([row.success for row in rows], tasks), 100),
+        interval(bootstrap([row.steps for row in rows], tasks)),
+        interval(tokens, 1, ",.0f"),
+    ]
 
 
 def _saved(without: Row, with_: Row) -> str:
