@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from os import PathLike, fspath
 from pathlib import Path
@@ -14,8 +14,15 @@ from pydantic import BaseModel, ValidationError
 from memp import _json
 from memp.errors import InputError, unknown_name
 from memp.trajectory import Trajectory
+from memp.transcripts import chat, claude_code, langgraph, openai_agents
 
 Source: TypeAlias = str | PathLike[str] | IO[bytes] | IO[str]
+
+Refuse: TypeAlias = Callable[[int, ValueError], None]
+"""Is told the number of a line that cannot be used, and why."""
+
+Format: TypeAlias = Callable[[Iterable[tuple[int, Any]], Refuse], Iterator[Trajectory]]
+"""Reads the values of lines, which come with their numbers, as trajectories."""
 
 SHOWN = 5
 """How many bad lines an error quotes; the rest it counts."""
@@ -46,31 +53,51 @@ def read(
     format: str = "memp",  # noqa: A002  the name of the command-line option
     *,
     skip_bad: bool = False,
+    reward: float | None = None,
 ) -> ReadResult:
-    """Read a trajectory from each line that is not blank.
+    """Read trajectories from lines; blank ones are passed over.
 
     Args:
         source: A file's path, or an open stream, which stays open. UTF-8, with or without a BOM.
         format: One of `FORMATS`.
         skip_bad: Leave bad lines out of the trajectories instead of raising.
+        reward: How the episodes ended of which the file does not say it, in [0, 1]; without it they are
+            unfinished.
 
     Raises:
-        InputError: if the file cannot be read, the format is unknown, or, without `skip_bad`, any
-            line is bad; then the message says which and why.
+        InputError: if the file cannot be read, the format is unknown, the reward is not in [0, 1], or,
+            without `skip_bad`, any line is bad; then the message says which and why.
     """
     if format not in FORMATS:
         raise unknown_name("format", format, FORMATS)
-    name, trajectories, bad = _name(source), [], []
-    for number, line in _lines(source, name):
-        try:
-            trajectories.append(FORMATS[format](_json.loads(line)))
-        except ValidationError as error:
-            bad.append(BadLine(number, _explain(error)))
-        except ValueError as error:
-            bad.append(BadLine(number, str(error)))
+    if reward is not None and not 0 <= reward <= 1:
+        raise InputError(f"reward is {reward!r}; it must be from 0 to 1")
+    name, numbers, bad = _name(source), list[int](), list[BadLine]()
+
+    def refuse(number: int, error: ValueError) -> None:
+        bad.append(BadLine(number, _explain(error) if isinstance(error, ValidationError) else str(error)))
+
+    def values() -> Iterator[tuple[int, Any]]:
+        for number, line in _lines(source, name):
+            numbers.append(number)
+            try:
+                value = _json.loads(line)
+            except ValueError as error:
+                refuse(number, error)
+            else:
+                yield number, value
+
+    trajectories = [_finished(trajectory, reward) for trajectory in FORMATS[format](values(), refuse)]
     if bad and not skip_bad:
-        raise _refusal(name, len(trajectories) + len(bad), bad)
-    return ReadResult(tuple(trajectories), tuple(bad))
+        raise _refusal(name, len(numbers), sorted(bad))
+    return ReadResult(tuple(trajectories), tuple(sorted(bad)))
+
+
+def _finished(trajectory: Trajectory, reward: float | None) -> Trajectory:
+    """The trajectory, with a reward where it has none."""
+    if trajectory.finished or reward is None:
+        return trajectory
+    return trajectory.model_copy(update={"reward": float(reward), "finished": True})
 
 
 # --- formats: the value of one line -> a trajectory ---
@@ -116,8 +143,32 @@ class _AlfworldLine(BaseModel):
     reward: float = 1.0
 
 
-FORMATS: dict[str, Callable[[Any], Trajectory]] = {"memp": parse_memp, "alfworld": parse_alfworld}
-"""Every format by its name. A parser raises `ValueError`, of which pydantic's errors are a kind."""
+def each(parse: Callable[[Any], Trajectory]) -> Format:
+    """The format in which each line is a trajectory.
+
+    Args:
+        parse: Reads the value of a line. It raises `ValueError`, of which pydantic's errors are a kind.
+    """
+
+    def read_each(lines: Iterable[tuple[int, Any]], refuse: Refuse) -> Iterator[Trajectory]:
+        for number, value in lines:
+            try:
+                yield parse(value)
+            except ValueError as error:
+                refuse(number, error)
+
+    return read_each
+
+
+FORMATS: dict[str, Format] = {
+    "memp": each(parse_memp),
+    "openai": each(chat.parse),
+    "openai-agents": openai_agents.read,
+    "langgraph": each(langgraph.parse),
+    "claude-code": claude_code.read,
+    "alfworld": each(parse_alfworld),
+}
+"""Every format by its name."""
 
 
 # --- lines and JSON ---

@@ -127,7 +127,9 @@ def outcome(procedure: Procedure) -> str:
     since = (
         f"shown {usage.uses} times since, {usage.successes} successes" if usage.uses else "not shown since"
     )
-    built = f"reward {procedure.reward:g} in {procedure.length} steps" if procedure.length else "no run recorded"
+    built = (
+        f"reward {procedure.reward:g} in {procedure.length} steps" if procedure.length else "no run recorded"
+    )
     return f"Outcome: {built}; {since}"
 
 

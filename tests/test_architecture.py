@@ -44,6 +44,7 @@ def test_inside_memp_imports_run_one_way() -> None:
         {"memp.trial", "memp.calls"},
         {"memp.prompts", "memp.chat", "memp.embedding", "memp.store", "memp.keywords", "memp.tokens"},
         {"memp.guidance"},
+        {"memp.transcripts", "memp.formats"},
         {"memp.build", "memp.retrieve", "memp.update", "memp.holdout"},
         {"memp.memory", "memp.episode", "memp.remember", "memp.agents"},
         {"memp.neural"},

@@ -143,7 +143,11 @@ def test_the_command_tells_what_was_solved_the_first_time_apart(tmp_path: Path) 
         result = CliRunner().invoke(main, [*given.split(), "--out", str(tmp_path / "out")])
     assert result.exit_code == 0, result.output
     text = (tmp_path / "out" / "compare.md").read_text()
-    assert re.search(r"^\| solved \| replay-first \| 1 \| 100\.0 \[.*\] \| \d+\.\d \[.*\] \| 0 \[0, 0\] \|$", text, re.MULTILINE)
+    assert re.search(
+        r"^\| solved \| replay-first \| 1 \| 100\.0 \[.*\] \| \d+\.\d \[.*\] \| 0 \[0, 0\] \|$",
+        text,
+        re.MULTILINE,
+    )
     assert "| not solved | replay-first | 3 | 0.0 [" in text
 
 

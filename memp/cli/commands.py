@@ -26,19 +26,30 @@ from memp.update import MemoryUpdate
 @click.argument("trajectories")
 @click.option("--format", "form", default="memp", show_default=True, help=" | ".join(FORMATS))
 @click.option("--skip-bad", is_flag=True, help="Keep the good lines and say how many were bad.")
+@click.option(
+    "--reward",
+    type=float,
+    help="How those ended that do not say it, from 0 to 1; else they wait in quarantine.",
+)
 @options("chat", "embedder", "build", "key", "update", "success_at", "concurrency")
 @says_errors
-def build(memory: str, trajectories: str, form: str, skip_bad: bool, **options: Any) -> None:
+def build(
+    memory: str, trajectories: str, form: str, skip_bad: bool, reward: float | None, **options: Any
+) -> None:
     """Add TRAJECTORIES (JSON lines; - is standard input) to MEMORY, making it where there is none.
 
     What could not be built is kept in quarantine. The exit status is 1 if that is all that came of it.
     """
     source: Source = sys.stdin if trajectories == "-" else trajectories
-    found = read(source, form, skip_bad=skip_bad)
+    found = read(source, form, skip_bad=skip_bad, reward=reward)
     for bad in found.bad:
         click.echo(f"line {bad.line} skipped: {bad.reason}", err=True)
     if found.bad:
         click.echo(f"{len(found.bad)} bad lines skipped, {len(found.trajectories)} kept", err=True)
+    if unfinished := sum(not trajectory.finished for trajectory in found.trajectories):
+        click.echo(
+            f"{unfinished} without a reward wait in quarantine; --reward says how they ended", err=True
+        )
     with ProceduralMemory.open(memory, **options) as opened:
         _learn(opened, lambda: opened.update(found.trajectories))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Sequence
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,10 @@ DIGITS = 6
 """Scores are compared to this many digits, so that ties are ties whatever order BLAS adds in."""
 
 
+Owner: TypeAlias = tuple[str, str, int]
+"""Whose a key is: id, source and age."""
+
+
 class KeyIndex:
     """Keys grouped by procedure, stored transposed: shape (d, capacity), so that a column is a key.
 
@@ -30,21 +35,31 @@ class KeyIndex:
         self._ids: list[str] = []
         self._ages: NDArray[np.int64] = np.empty(0, dtype=np.int64)
         self._starts: NDArray[np.int64] = np.empty(0, dtype=np.int64)
-        self._of_source: dict[str, list[int]] = {}
+        self._of_source: defaultdict[str, list[int]] = defaultdict(list)
+        self._owners: list[Owner] = []
 
     @property
     def rows(self) -> NDArray[np.int64]:
         """The numbers of the keys held, in the order held."""
         return self._rows
 
+    @property
+    def last(self) -> int:
+        """The highest number of a key held; 0 without any."""
+        return int(self._rows[-1]) if len(self._rows) else 0
+
     def keep(self, mask: NDArray[np.bool_]) -> None:
         """Drop every key that is not in `mask`, shape (n,)."""
+        if mask.all():  # copying the matrix takes longer than searching it a hundred times
+            return
         count = int(mask.sum())
         self._matrix[:, :count] = self._matrix[:, : len(self._rows)][:, mask]
         self._rows = self._rows[mask]
+        owners, self._owners = self._owners, []
+        self._own([owner for owner, kept in zip(owners, mask, strict=True) if kept])
 
-    def extend(self, rows: NDArray[np.int64], vectors: FloatMatrix) -> None:
-        """Add keys, shape (m, d)."""
+    def extend(self, rows: NDArray[np.int64], vectors: FloatMatrix, owners: Sequence[Owner]) -> None:
+        """Add keys, shape (m, d), with whose each is."""
         held, total = len(self._rows), len(self._rows) + len(rows)
         if self._matrix.shape[1] < total or len(self._matrix) != vectors.shape[1]:  # or another space
             grown = np.empty((vectors.shape[1], max(total, 2 * held, 64)), dtype=np.float32)
@@ -52,17 +67,23 @@ class KeyIndex:
             self._matrix = grown
         self._matrix[:, held:total] = vectors.T
         self._rows = np.concatenate([self._rows, rows])
+        self._own(owners)
 
-    def group(self, owners: Sequence[tuple[str, str, int]]) -> None:
-        """Say whose each key is: id, source and age, one per key in the order held."""
-        starts = [i for i, owner in enumerate(owners) if i == 0 or owner[0] != owners[i - 1][0]]
-        self._starts = np.array(starts, dtype=np.int64)
-        self._ids = [owners[start][0] for start in starts]
-        self._ages = np.array([owners[start][2] for start in starts], dtype=np.int64)
-        of_source = defaultdict(list)
-        for position, start in enumerate(starts):
-            of_source[owners[start][1]].append(position)
-        self._of_source = dict(of_source)
+    def _own(self, owners: Sequence[Owner]) -> None:
+        """Note whose the keys are that were added last."""
+        if not self._owners:
+            self._ids, self._of_source = [], defaultdict(list)
+            self._starts = self._ages = np.empty(0, dtype=np.int64)
+        starts, ages = [], []
+        for owner in owners:
+            if not self._owners or self._owners[-1][0] != owner[0]:
+                starts.append(len(self._owners))
+                ages.append(owner[2])
+                self._of_source[owner[1]].append(len(self._ids))
+                self._ids.append(owner[0])
+            self._owners.append(owner)
+        self._starts = np.concatenate([self._starts, np.array(starts, dtype=np.int64)])
+        self._ages = np.concatenate([self._ages, np.array(ages, dtype=np.int64)])
 
     def top(self, queries: FloatMatrix, k: int, exclude: Collection[str]) -> list[tuple[str, float]]:
         """Return at most `k` pairs (id, score in [-1, 1]), best first, ties by age.

@@ -339,23 +339,29 @@ class SQLiteStore(ProcedureStore):
             held_version, index = self._indexes.get(kind, (None, KeyIndex()))
             if held_version == version:
                 return index
-            owners = db.execute(
-                "SELECT row, procedures.id, source, age FROM keys JOIN procedures USING (id)"
-                " WHERE kind = ? ORDER BY row",
-                (kind,),
-            ).fetchall()
-            rows = np.array([owner[0] for owner in owners], dtype=np.int64)
-            index.keep(np.isin(index.rows, rows))
-            last = int(index.rows[-1]) if len(index.rows) else 0
-            blobs = db.execute(
-                "SELECT vector FROM keys WHERE kind = ? AND row > ? ORDER BY row", (kind, last)
-            ).fetchall()
-            if blobs:
-                vectors = np.frombuffer(b"".join(blob[0] for blob in blobs), dtype="<f4")
-                index.extend(rows[len(index.rows) :], vectors.reshape(len(blobs), -1))
-            index.group([owner[1:] for owner in owners])
+            # A number of a key is never given twice, so that this says whether any was added or dropped.
+            count, last = db.execute(
+                "SELECT count(*), coalesce(max(row), 0) FROM keys WHERE kind = ?", (kind,)
+            ).fetchone()
+            if (count, last) != (len(index.rows), index.last):
+                self._follow(db, kind, index, count)
             self._indexes[kind] = (version, index)
             return index
+
+    def _follow(self, db: sqlite3.Connection, kind: str, index: KeyIndex, count: int) -> None:
+        """Drop from an index what is gone from the file, which has `count` keys, and add what is new."""
+        fresh = db.execute(
+            "SELECT row, vector, procedures.id, source, age FROM keys JOIN procedures USING (id)"
+            " WHERE kind = ? AND row > ? ORDER BY row",
+            (kind, index.last),
+        ).fetchall()
+        if count != len(index.rows) + len(fresh):
+            held = db.execute("SELECT row FROM keys WHERE kind = ?", (kind,)).fetchall()
+            index.keep(np.isin(index.rows, np.array([row for (row,) in held], dtype=np.int64)))
+        if fresh:
+            vectors = np.frombuffer(b"".join(key[1] for key in fresh), dtype="<f4").reshape(len(fresh), -1)
+            rows = np.array([key[0] for key in fresh], dtype=np.int64)
+            index.extend(rows, vectors, [key[2:] for key in fresh])
 
     def _source(self, procedure_id: str) -> str:
         """Return the source of a procedure in use, or raise `NotFound`."""
