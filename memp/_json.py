@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 
@@ -11,12 +12,16 @@ def loads(line: bytes | str) -> Any:
 
     Raises:
         ValueError: if it is not UTF-8, is no JSON, gives a field twice, is nested too deeply, or holds NaN, an
-            infinity, a lone surrogate or a number of too many digits.
+            infinity, a lone surrogate or a number that is too large.
     """
     try:
         text = line.decode() if isinstance(line, bytes) else line
         value = json.loads(
-            text, parse_int=_integer, parse_constant=_no_constant, object_pairs_hook=_no_duplicates
+            text,
+            parse_int=_integer,
+            parse_float=_finite,
+            parse_constant=_no_constant,
+            object_pairs_hook=_no_duplicates,
         )
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeDecodeError as error:
@@ -35,6 +40,13 @@ def _integer(digits: str) -> int:
         return int(digits)
     except ValueError:  # Python's own limit, with words about Python
         raise ValueError(f"a number of {len(digits)} digits, which is too many") from None
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number):
+        raise ValueError(f"the number {digits!r:.40} is too large")
+    return number
 
 
 def _no_constant(name: str) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from contextvars import ContextVar, Token
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -14,23 +16,31 @@ from pydantic import ValidationError
 from memp.errors import InputError
 from memp.guidance import Guidance
 from memp.procedure import Match
-from memp.trajectory import Step, Trajectory
+from memp.trajectory import Step, Trajectory, storable
 from memp.update import MemoryUpdate
 
 if TYPE_CHECKING:
     from memp.agents.replay_first import Replayed
     from memp.memory import ProceduralMemory
 
+log = logging.getLogger(__name__)
+
 _RUNNING: ContextVar[Episode | None] = ContextVar("memp_episode", default=None)
 
 
-def current() -> Episode | None:
-    """The episode whose block this code runs in; None outside.
+def current(memory: ProceduralMemory | None = None) -> Episode | None:
+    """The episode whose block this code runs in, the innermost one; None outside, and once it has ended.
 
     Known to what the block calls and to the tasks it starts, as any context variable is; a bare
     `threading.Thread` knows nothing of it.
+
+    Args:
+        memory: Only an episode of this memory; None: of any.
     """
-    return _RUNNING.get()
+    episode = _RUNNING.get()
+    while episode is not None and (episode._left or (memory is not None and episode.memory is not memory)):
+        episode = episode._outer
+    return episode
 
 
 class Episode:
@@ -89,6 +99,7 @@ class Episode:
         self._replayed = 0
         self._heard: tuple[Step, ...] = ()
         self._running: Token[Episode | None] | None = None
+        self._outer: Episode | None = None
         self._reward: float | None = None
         self._broken = False
 
@@ -119,10 +130,21 @@ class Episode:
     def hear(self, steps: Sequence[Step]) -> None:
         """Take over all steps that an adapter has heard so far; each call replaces what was heard before.
 
-        Where anything was recorded by hand, what was heard is not used: no step counts twice.
+        Where anything was recorded by hand, what was heard is not used: no step counts twice. What comes after the
+        block is logged and left out: an agent that goes on is not to fail because of its memory.
         """
-        self._still_running()
-        self._heard = tuple(steps)
+        if self._left:
+            log.warning("what came after the end of the episode %r is not recorded", self.task)
+        else:
+            self._heard = tuple(steps)
+
+    def note(self, action: str, observation: str) -> None:
+        """Take over one more step that an adapter has heard; what is too long is cut, and nothing is raised."""
+        if action:
+            step = Step(
+                action=storable(action, "an action"), observation=storable(observation, "an observation")
+            )
+            self.hear((*self._heard, step))
 
     def replay(
         self,
@@ -138,9 +160,11 @@ class Episode:
         from memp.agents.replay_first import replay
 
         self._still_running()
-        replayed = replay(self, execute, actions=actions, success_at=self.memory.success_at, **options)
-        self._replayed = len(self._steps)
-        return replayed
+        before = len(self._steps)
+        try:
+            return replay(self, execute, actions=actions, **{"success_at": self.memory.success_at, **options})
+        finally:
+            self._replayed += len(self._steps) - before
 
     def finish(self, reward: float) -> None:
         """Say how the episode ended; the last call counts.
@@ -177,6 +201,7 @@ class Episode:
         )
 
     def __enter__(self) -> Episode:
+        self._outer = current()
         self._running = _RUNNING.set(self)
         return self
 
@@ -202,7 +227,10 @@ class Episode:
         self._broken = error is not None
         self._left = True
         if self._running is not None:
-            _RUNNING.reset(self._running)
+            with suppress(
+                ValueError
+            ):  # it was entered in another context: `current` passes over what has ended
+                _RUNNING.reset(self._running)
             self._running = None
 
 

@@ -11,8 +11,14 @@ MempError
 └── TaskError              an environment was misused or could not run
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 
 class MempError(Exception):
@@ -69,6 +75,14 @@ class SpaceMismatch(StoreError):
 
 class TaskError(MempError):
     """An environment was misused or could not run."""
+
+
+def first_fault(error: ValidationError) -> str:
+    """The first thing that is wrong with a value, behind the field that it is in."""
+    fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    where = ".".join(map(str, fault["loc"]))
+    said = fault["msg"].removeprefix("Value error, ")
+    return f"{where}: {said}" if where else said
 
 
 def unknown_name(what: str, name: str, known: Iterable[str]) -> InputError:

@@ -104,7 +104,12 @@ def _finished(trajectory: Trajectory, reward: float | None) -> Trajectory:
 
 
 def parse_memp(value: Any) -> Trajectory:
-    """A `Trajectory`: {"task", "steps": [{"action", "observation"}], "reward"}, and its optional fields."""
+    """A `Trajectory`: {"task", "steps": [{"action", "observation"}], "reward"}, and its optional fields.
+
+    One without a reward is unfinished.
+    """
+    if isinstance(value, dict) and "reward" not in value:
+        value = {"reward": 0, "finished": False, **value}
     # Back to JSON: only there do pydantic's strict types take a list for a tuple.
     return Trajectory.model_validate_json(json.dumps(value), strict=True)
 

@@ -68,7 +68,7 @@ def fit(
     whole = [body(match.procedure) for match in chosen]
 
     def size(text: str) -> int:
-        return len(text) // LONG if len(text) > LONG * limit else tokens.count(text, model).n
+        return len(text) // LONG + 1 if len(text) > LONG * limit else tokens.count(text, model).n
 
     if size(_fenced(whole)) <= limit:
         return Guidance(_fenced(whole), tuple(chosen))

@@ -22,7 +22,7 @@ class Holdout:
     def decide(self, begun: Trajectory, share: float) -> bool:
         """Say whether an episode goes without memory, and note it before it is lived through."""
         with self._store.transaction():
-            earlier = len(self._store.trials(source=begun.source))
+            earlier = self._store.count_trials(begun.source)
             decided = held_out(begun.source, earlier, holdout=share, seed=self._seed)
             self._store.put_trial(
                 Trial(
@@ -40,7 +40,7 @@ class Holdout:
         for trajectory in trajectories:
             if not trajectory.finished or not trajectory.episode_id:
                 continue
-            for trial in self._store.trials(episode_id=trajectory.episode_id):
+            for trial in self._store.trials(trajectory.episode_id):
                 ended = {
                     "reward": trajectory.reward,
                     "success": succeeded(trajectory),

@@ -279,12 +279,16 @@ class ProceduralMemory:
                     return self.store.put(entry.procedure, f"rolled back to revision {revision}")
             raise NotFound(f"procedure {procedure_id!r} has no revision {revision!r}")
 
-    def adopt(self, revisions: Sequence[Revision]) -> list[Procedure]:
+    def adopt(self, revisions: Sequence[Revision] | Callable[[], Sequence[Revision]]) -> list[Procedure]:
         """Append revisions that were written elsewhere, in order, in one transaction, and make their keys.
 
-        What to take is the caller's decision; to decide and write as one, hold `store.transaction()` around
-        both. Several revisions of one procedure make its history; a procedure that this memory never had
-        brings its usage along.
+        Several revisions of one procedure make its history; a procedure that this memory never had brings its
+        usage along.
+
+        Args:
+            revisions: What to take; or, to decide by what the memory holds, a function that returns it. That
+                is called twice: for the keys, which are made before the transaction as that takes long, and
+                within it, for what is written. Keys that are missing then, the next retrieval makes.
 
         Returns:
             The procedures as they are stored, one for each revision.
@@ -293,13 +297,19 @@ class ProceduralMemory:
             ModelError: if their keys could not be made; then nothing was written.
             StoreError: if they could not be written; then nothing was.
         """
-        last = {revision.procedure.id: revision.procedure for revision in revisions}
+        decide = revisions if callable(revisions) else lambda: revisions
         with telemetry.span("upsert_memory", self.store.name) as span:
-            made = self._keys.make(list(last.values()), may_wait=True)
+            expected = _newest(decide())
+            made = self._keys.make(list(expected.values()), may_wait=True)
             with self.store.transaction():
                 self._keys.claim_space()
-                stored = [self.store.put(revision.procedure, revision.reason) for revision in revisions]
-                self._keys.write(made, last.keys())
+                decided = decide()
+                stored = [self.store.put(revision.procedure, revision.reason) for revision in decided]
+                last = _newest(decided)
+                same_task = {
+                    id_ for id_, now in last.items() if id_ in expected and expected[id_].task == now.task
+                }
+                self._keys.write(made, same_task)
             span.set(len(last), last.values())
         return stored
 
@@ -426,6 +436,11 @@ def _checked_guidance(key: Key, guidance_tokens: int, min_score: float | None) -
         raise InputError(f"min_score is {min_score!r}; scores lie between -1 and 1")
     if min_score is not None and key == "random":
         raise InputError("min_score needs a key that scores: pass key='query' or 'avefact'")
+
+
+def _newest(revisions: Sequence[Revision]) -> dict[str, Procedure]:
+    """The procedures that revisions make, by id."""
+    return {revision.procedure.id: revision.procedure for revision in revisions}
 
 
 def _restored(item: Quarantined, reward: float | None) -> Trajectory:

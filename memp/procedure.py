@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import hashlib
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from memp.trajectory import Record, Trajectory
+from memp.trajectory import MAX_TEXT, Record, Trajectory
 
-MOST_USES = 10**18
-"""More than this no store can count, and nobody has lived through."""
+MOST_USES = 10**11
+"""More than this nobody has lived through; a store adds up those of tens of millions of procedures in 64 bits."""
+
+NAMESPACE = r"^(?:[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*)?$"
+"""What a namespace looks like, the empty one too: parts with '.' between them."""
+
+MAX_NAMESPACE = 64
+"""In characters."""
 
 Granularity = Literal["trajectory", "script", "proceduralization"]
 
@@ -19,10 +25,10 @@ Granularity = Literal["trajectory", "script", "proceduralization"]
 class Script(Record):
     """A distilled, general how-to."""
 
-    goal: str = Field(min_length=1)
+    goal: str = Field(min_length=1, max_length=MAX_TEXT)
     """The kind of task it is good for."""
 
-    steps: tuple[str, ...] = Field(min_length=1)
+    steps: tuple[Annotated[str, Field(max_length=MAX_TEXT)], ...] = Field(min_length=1)
     """What to do, in order."""
 
 
@@ -70,7 +76,7 @@ class Procedure(Record):
     source: str
     """The identity of that task; see `Trajectory.source`."""
 
-    namespace: str = Field(default="", pattern=r"^[A-Za-z0-9._-]{0,64}$")
+    namespace: str = Field(default="", pattern=NAMESPACE, max_length=MAX_NAMESPACE)
     """Keeps what was brought in from elsewhere apart from our own of the same task; ours is empty."""
 
     reward: float = Field(ge=0, le=1)
@@ -114,6 +120,11 @@ class Tombstone(Record):
     source: str
     reason: str
     retired: datetime
+
+
+def rank(procedure: Procedure) -> tuple[float, int]:
+    """What makes one procedure better than another of the same task: more reward, then fewer steps."""
+    return procedure.reward, -procedure.length
 
 
 def procedure_id(source: str, namespace: str = "") -> str:

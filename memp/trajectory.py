@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
+import logging
+
 from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+log = logging.getLogger(__name__)
 
 MAX_TEXT = 1_000_000
 """Most characters in one text field: larger ones are files, not observations."""
+
+
+def storable(text: str, what: str) -> str:
+    """The text as far as it can be stored: not longer than a field may be, without halves of characters.
+
+    Args:
+        text: Any text.
+        what: What it is, to be logged where it is cut.
+    """
+    if len(text) > MAX_TEXT:
+        log.warning("%s of %d characters is cut to %d", what, len(text), MAX_TEXT)
+        text = text[:MAX_TEXT]
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 class Record(BaseModel):

@@ -18,6 +18,9 @@ CONFIDENCE = 0.95
 POWER = 0.8
 """How sure one wants to be that the interval will exclude 0, where the effect is what it seems."""
 
+FEWEST = 5
+"""Of fewer episodes no interval of a mean is given: their variance says next to nothing."""
+
 _Z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
 _Z_POWER = NormalDist().inv_cdf(POWER)
 
@@ -86,7 +89,7 @@ class Effect(Record):
     """Of the shares of successes. Newcombe's interval; None before each side has a finished episode."""
 
     steps: Difference | None
-    """Of the steps. Welch's interval; None before each side has two finished episodes."""
+    """Of the steps. Welch's interval; None before each side has five finished episodes, and where none differ."""
 
     needed: int | None
     """How many more episodes it takes until the interval of success excludes 0 with 80 % probability, where the
@@ -154,12 +157,14 @@ def _newcombe(one: Side, other: Side) -> Difference | None:
 
 def _welch(one: Sequence[int], other: Sequence[int]) -> Difference | None:
     """The difference of two means, of variances that may differ. Source: Welch 1947."""
-    if min(len(one), len(other)) < 2:
+    if min(len(one), len(other)) < FEWEST:
         return None
     mean = fmean(one) - fmean(other)
     parts = [(variance(side) / len(side), len(side) - 1) for side in (one, other)]
     total = sum(part for part, _ in parts)
-    freedom = total**2 / sum(part**2 / degrees for part, degrees in parts) if total else math.inf
+    if not total:  # all alike: how much they vary cannot be told from them
+        return None
+    freedom = total**2 / sum(part**2 / degrees for part, degrees in parts)
     half = _student(freedom) * math.sqrt(total)
     return Difference(mean=mean, low=mean - half, high=mean + half)
 

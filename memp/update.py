@@ -18,7 +18,7 @@ from memp.build import Builder
 from memp.chat.base import ChatModel
 from memp.errors import InputError, ModelError, ReplyFormatError, unknown_name
 from memp.guidance import own_words, strip
-from memp.procedure import Procedure, Provenance, procedure_id
+from memp.procedure import Procedure, Provenance, procedure_id, rank
 from memp.prompts import reflect
 from memp.prompts.forms import ask
 from memp.store.base import ProcedureStore, Quarantined, QuarantineKind
@@ -217,7 +217,7 @@ class Updater:
             if tried or trajectory.reward < last.reward:
                 return f"the procedure of this task was retired: {store.tombstones(last.id)[-1].reason}"
             return ""
-        if _rank(trajectory) > (current.reward, -current.length):
+        if _rank(trajectory) > rank(current):
             return "an earlier revision was built from it, and was given up" if tried else ""
         return "the memory has one as good of the same task"
 

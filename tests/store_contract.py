@@ -20,8 +20,8 @@ from hypothesis.extra import numpy as arrays
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
 from memp.embedding.base import FloatMatrix, unit
-from memp.errors import NotFound, SpaceMismatch
-from memp.procedure import Procedure, Script, Usage, procedure_id
+from memp.errors import NotFound, SpaceMismatch, StoreError
+from memp.procedure import MOST_USES, Procedure, Script, Usage, procedure_id
 from memp.store.base import ProcedureStore, Quarantined
 from memp.trial import Trial
 from tests.factories import NOW, procedure, vectors
@@ -139,6 +139,21 @@ class StoreContract:
         assert store.credit(cool.id, success=True, episode_id="e")
         assert store.counts().uses == 2
         assert store.counts().successes == 2
+
+    def test_the_counts_of_many_procedures_used_most_can_be_added_up(self, store: ProcedureStore) -> None:
+        most = Usage(uses=MOST_USES, successes=MOST_USES)
+        with store.transaction():
+            for number in range(1100):
+                store.put(procedure(f"task {number}").model_copy(update={"usage": most}), "brought in")
+
+        assert store.counts().uses == store.counts().successes == 1100 * MOST_USES
+
+    def test_what_was_used_most_is_counted_no_further(self, store: ProcedureStore) -> None:
+        most = Usage(uses=MOST_USES, successes=MOST_USES)
+        store.put(procedure("heat an egg").model_copy(update={"usage": most}), "brought in")
+        store.credit(procedure("heat an egg").id, success=True, episode_id="e")
+
+        assert [held.usage for held in store.procedures()] == [most]
 
     def test_nothing_is_credited_that_is_not_in_use(self, store: ProcedureStore) -> None:
         stored = added(store, "heat an egg")
@@ -552,9 +567,10 @@ class StoreContract:
         store.put_trial(ended)
 
         assert store.trials() == [ended, other]
-        assert store.trials(source="cool a mug") == [other]
-        assert store.trials(episode_id="1") == [ended]
-        assert store.trials(episode_id="3") == []
+        assert store.trials("1") == [ended]
+        assert store.trials("3") == []
+        assert store.count_trials("cool a mug") == 1
+        assert store.count_trials("something else") == 0
 
     def test_closing_twice_does_no_harm(self, store: ProcedureStore) -> None:
         store.close()
@@ -635,6 +651,27 @@ class SharedStoreContract(StoreContract):
             assert list(store.procedures()) == [heat]
 
         assert [now.task for now in store.procedures()] == ["cool a mug"]
+
+    def test_a_write_within_a_snapshot_is_refused_and_not_lost_in_silence(
+        self, store: ProcedureStore
+    ) -> None:
+        with store.snapshot():
+            with (
+                store.snapshot(),
+                pytest.raises(StoreError, match="a snapshot is being read; write after it"),
+            ):
+                added(store, "heat an egg")
+            with pytest.raises(StoreError, match="write after it"), store.transaction():
+                pass
+
+        kept = added(store, "cool a mug")
+        assert list(store.procedures()) == [kept]
+
+    def test_a_snapshot_within_a_transaction_lets_it_write(self, store: ProcedureStore) -> None:
+        with store.transaction(), store.snapshot():
+            kept = added(store, "heat an egg")
+
+        assert list(store.procedures()) == [kept]
 
     def test_what_is_not_committed_is_not_seen_by_others(
         self, store: ProcedureStore, other: ProcedureStore

@@ -7,7 +7,8 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from skills_ref import read_properties, validate
 
 from memp import ProceduralMemory
 from memp.cli.skills import skills
+from memp.embedding import HashEmbedder
+from memp.embedding.base import FloatMatrix, Role
 from memp.errors import InputError, MissingExtra
 from memp.guidance import CLOSE, OPEN
 from memp.integrations.agent_skills import best, export_skills, import_skills, read_skills, take_in
@@ -26,6 +29,8 @@ from memp.integrations.agent_skills.markup import steps_in
 from memp.integrations.agent_skills.page import page_of
 from memp.integrations.agent_skills.reading import MAX_PAGE
 from memp.procedure import Procedure, Provenance, Revision, Script, Usage
+from memp.store import ProcedureStore
+from memp.store.sqlite import SQLiteStore
 from memp.tokens import estimate
 from memp.update import MemoryUpdate
 from tests.factories import NOW, id_of, procedure, trajectory
@@ -166,6 +171,29 @@ def test_replace_writes_a_skill_anew_and_leaves_others_alone(tmp_path: Path) -> 
     assert sorted(tmp_path.iterdir()) == [folder, other]
 
 
+@pytest.mark.parametrize("broken", range(4))
+def test_a_replacement_that_breaks_off_leaves_all_as_it_was(
+    broken: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = export_skills(memory_of(EGG, MUG), tmp_path)
+    for folder in folders:
+        (folder / "SKILL.md").write_text("mine")
+    rename, renamed = Path.rename, iter(range(100))
+
+    def full(path: Path, target: Path) -> Path:
+        if next(renamed) == broken:
+            raise OSError("No space left on device")
+        return rename(path, target)
+
+    with monkeypatch.context() as disk:
+        disk.setattr(Path, "rename", full)
+        with pytest.raises(InputError, match="No space left on device"):
+            export_skills(memory_of(EGG, MUG), tmp_path, replace=True)
+
+    assert sorted(tmp_path.iterdir()) == sorted(folders)
+    assert [(folder / "SKILL.md").read_text() for folder in folders] == ["mine", "mine"]
+
+
 @pytest.mark.parametrize("kind", ["link", "file"])
 def test_replace_touches_nothing_that_is_no_folder(tmp_path: Path, kind: str) -> None:
     place, elsewhere = tmp_path / "skills" / page_of(EGG).name, tmp_path / "elsewhere"
@@ -264,6 +292,62 @@ def test_every_step_on_a_page_is_one_step_again(steps: list[str]) -> None:
     told = page_of(procedure(script=Script(goal="g", steps=tuple(steps)))).body
 
     assert len(steps_in(told)) == len(steps) + 2  # how it fared, and where the record is
+
+
+def test_a_time_without_a_zone_is_in_utc(tmp_path: Path) -> None:
+    naive = EGG.provenance.model_copy(update={"created": NOW.replace(tzinfo=None) - timedelta(hours=1)})
+    old = EGG.model_copy(update={"provenance": naive})
+    export_skills(memory_of(MUG, old), tmp_path)
+
+    memory = ProceduralMemory.open(":memory:")
+    import_skills(memory, tmp_path)
+    assert held(memory) == [old, MUG]
+
+
+class WatchingEmbedder(HashEmbedder):
+    """Notes whether it is asked within a transaction, and then does something."""
+
+    def __init__(self, meanwhile: Callable[[], object] = lambda: None) -> None:
+        super().__init__()
+        self.held: list[bool] = []
+        self.store: ProcedureStore | None = None
+        self.meanwhile = meanwhile
+
+    def embed(self, texts: Sequence[str], role: Role) -> FloatMatrix:
+        if self.store is not None:
+            assert isinstance(self.store, SQLiteStore)
+            assert self.store._connection is not None
+            self.held.append(self.store._connection.in_transaction)
+            self.meanwhile()
+        return super().embed(texts, role)
+
+
+def test_keys_are_made_before_the_memory_is_locked(tmp_path: Path) -> None:
+    export_skills(memory_of(EGG, MUG), tmp_path)
+    embedder = WatchingEmbedder()
+    with ProceduralMemory.open(":memory:", embedder=embedder) as memory:
+        embedder.store = memory.store
+        import_skills(memory, tmp_path)
+
+        assert embedder.held == [False]
+        assert memory.retrieve("clean a mug", 1)[0].procedure == MUG
+        assert len(embedder.held) == 2  # the task alone: no keys were missing
+
+
+def test_what_another_process_writes_while_keys_are_made_is_decided_on_anew(tmp_path: Path) -> None:
+    export_skills(memory_of(EGG, MUG), tmp_path / "skills")
+    with ProceduralMemory.open(tmp_path / "m.db") as other:
+        embedder = WatchingEmbedder(lambda: other.adopt([Revision(procedure=EGG, reason="made")]))
+        with ProceduralMemory.open(tmp_path / "m.db", embedder=embedder) as memory:
+            embedder.store = memory.store
+            result = import_skills(memory, tmp_path / "skills")
+            embedder.store = None
+
+            assert [change.id for change in result.added] == [MUG.id]
+            assert reasons(result) == ["the memory has it"]
+            assert len(memory.history(EGG.id)) == 1
+            found = memory.retrieve("heat an egg", 2)
+            assert {match.procedure.id for match in found} == {EGG.id, MUG.id}
 
 
 def test_importing_again_changes_nothing(tmp_path: Path) -> None:
@@ -768,6 +852,24 @@ def test_a_hostile_page_is_read_in_no_time(tmp_path: Path) -> None:
     assert len(read_skills(tmp_path).skills) == 5
     for skill in read_skills(tmp_path).skills:
         assert steps_in(skill.page.body)
+
+
+@pytest.mark.parametrize(
+    ("heading", "goal"),
+    [
+        ("## a" + " " * 20_000 + "b", "a" + " " * 20_000 + "b"),
+        ("## a " + "# " * 10_000 + "b", "a " + "# " * 10_000 + "b"),
+        ("## a ##", "a"),
+        ("##", ""),
+        ("a\nb\n---", "a\nb"),
+        ("a\n  --- ", "a"),
+    ],
+    ids=lambda text: text[:12],
+)
+def test_a_heading_is_read_in_no_time_without_its_marks(heading: str, goal: str) -> None:
+    began = time.perf_counter()
+    assert steps_in(f"{heading}\n\n- x\n") == ((f"{goal}: x" if goal else "x"),)
+    assert time.perf_counter() - began < 2
 
 
 # --- the command ---

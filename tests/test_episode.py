@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from contextvars import copy_context
 from pathlib import Path
 from typing import Any
 
@@ -233,6 +234,72 @@ def test_an_episode_that_has_ended_replays_nothing(memory: ProceduralMemory) -> 
 
     with pytest.raises(InputError, match="the episode has ended"):
         episode.replay(lambda action: pytest.fail(f"{action} was done"))
+
+
+def test_an_episode_left_in_another_context_is_learned_from(memory: ProceduralMemory) -> None:
+    episode = memory.episode("fetch a spoon")
+    copy_context().run(episode.__enter__)
+    episode.record("go", "gone")
+    episode.finish(1)
+
+    episode.__exit__(None, None, None)
+
+    assert episode.update is not None
+    assert episode.update.added
+
+
+def test_an_episode_that_has_ended_is_known_to_no_task_it_started(memory: ProceduralMemory) -> None:
+    with memory.episode(TASK):
+        context = copy_context()
+
+    assert context.run(current) is None
+
+
+def test_the_running_episode_of_one_memory_is_found_inside_that_of_another(memory: ProceduralMemory) -> None:
+    with (
+        ProceduralMemory.open(":memory:") as other,
+        memory.episode(TASK) as outer,
+        other.episode(TASK) as inner,
+    ):
+        assert (current(memory), current(other), current()) == (outer, inner, inner)
+
+
+def test_what_an_adapter_hears_after_the_block_is_left_out_and_logged(
+    memory: ProceduralMemory, caplog: pytest.LogCaptureFixture
+) -> None:
+    with memory.episode(TASK) as episode:
+        pass
+
+    episode.note("go", "gone")
+
+    assert episode.trajectory.steps == ()
+    assert "what came after the end of the episode" in caplog.text
+
+
+def test_what_an_adapter_hears_is_cut_to_what_can_be_stored(memory: ProceduralMemory) -> None:
+    with memory.episode(TASK) as episode:
+        episode.note("look", "x" * (MAX_TEXT + 1))
+        episode.note("read", "half a \udc80")
+
+    assert [len(step.observation) for step in kept(memory).steps] == [MAX_TEXT, 8]
+
+
+def test_what_was_replayed_before_the_world_failed_is_followed_by_what_is_heard(
+    memory: ProceduralMemory,
+) -> None:
+    memory.update([trajectory("fetch a spoon", "open drawer, take spoon")])
+
+    def execute(action: str) -> str:
+        if action == "take spoon":
+            raise RuntimeError("no spoon")
+        return f"you {action}"
+
+    with memory.episode("fetch a spoon") as episode:
+        with pytest.raises(RuntimeError, match="no spoon"):
+            episode.replay(execute, success_at=0.5)
+        episode.hear(steps("take fork"))
+
+    assert [step.action for step in kept(memory).steps] == ["open drawer", "take fork"]
 
 
 def test_k_zero_shows_nothing_and_still_learns(memory: ProceduralMemory) -> None:

@@ -83,7 +83,7 @@ BAD_LINES: list[tuple[object, str]] = [
     ),
     (GOOD | {"steps": [{"action": "", "observation": ""}]}, "steps[0].action: String should have at least 1"),
     (GOOD | {"sucess": 1}, "sucess: Extra inputs are not permitted"),
-    ({}, "task: Field required; steps: Field required; reward: Field required"),
+    ({}, "task: Field required; steps: Field required"),
 ]
 
 
@@ -155,6 +155,15 @@ def test_a_state_is_what_the_action_before_it_led_to() -> None:
         ),
         reward=1.0,
     )
+
+
+def test_a_line_without_a_reward_is_unfinished_unless_it_is_said_how_it_ended() -> None:
+    unsaid = {name: value for name, value in GOOD.items() if name != "reward"}
+
+    (unfinished,) = read(stream(unsaid)).trajectories
+    (ended,) = read(stream(unsaid), reward=0.5).trajectories
+
+    assert (unfinished.finished, ended.finished, ended.reward) == (False, True, 0.5)
 
 
 def test_a_demonstration_may_give_its_reward_and_may_be_empty() -> None:

@@ -32,7 +32,7 @@ from inspect_ai.model import (
     get_model,
 )
 from inspect_ai.scorer import Score, Scorer, Target, mean, scorer
-from inspect_ai.solver import Generate, Solver, TaskState, solver
+from inspect_ai.solver import Generate, Solver, TaskState, chain, solver
 from inspect_ai.tool import ToolCall, ToolDef, ToolError
 
 from memp import ProceduralMemory, Step, Trajectory
@@ -40,6 +40,7 @@ from memp.errors import InputError, MissingExtra
 from memp.guidance import OPEN
 from memp.integrations import inspect_ai
 from memp.integrations.inspect_ai import MemoryHooks, first_score, memory_solver
+from memp.trajectory import MAX_TEXT
 from tests.kitchen import RIGHT_WAY, SEARCH, Asked, Call, Kitchen, KitchenError, KitchenServer, plan, task
 from tests.openai_server import OpenAIServer, Request, Response, error
 
@@ -404,6 +405,53 @@ def test_what_inspect_never_ended_is_kept_at_the_end_of_the_run_also_of_one_that
 
     (episode,) = kept(memory)
     assert episode.task == task()
+
+
+def test_each_solver_with_memory_of_a_sample_keeps_its_own_steps(
+    memory: ProceduralMemory, server: OpenAIServer, tmp_path: Path
+) -> None:
+    @solver
+    def look() -> Solver:
+        async def solve(state: TaskState, generate: Generate) -> TaskState:
+            asked = ToolCall(id="call_x", function="look", arguments={})
+            state.messages.append(ChatMessageAssistant(content="", tool_calls=[asked]))
+            state.messages.append(ChatMessageTool(content="?" * (MAX_TEXT + 1), tool_call_id="call_x"))
+            return state
+
+        return solve
+
+    both = chain(memory_solver(memory, look()), memory_solver(memory, cook()))
+    run(server, both, tmp_path, score=False)
+
+    looked, cooked = kept(memory)
+    assert actions(looked) == ("look()",)
+    assert len(looked.steps[0].observation) <= MAX_TEXT
+    assert actions(cooked) == SEARCH + RIGHT_WAY
+
+
+def test_a_run_that_cannot_be_ended_loses_no_other(
+    memory: ProceduralMemory, server: OpenAIServer, tmp_path: Path
+) -> None:
+    twice = memory_solver(memory, memory_solver(memory, cook()), reward=lambda scores: 2.0)
+    run(server, twice, tmp_path)
+
+    (unfinished,) = kept(memory)
+    (procedure,) = memory.procedures()
+    assert actions(unfinished) == actions(procedure.trajectory) == SEARCH + RIGHT_WAY
+
+
+def test_samples_can_be_held_out(memory: ProceduralMemory, server: OpenAIServer, tmp_path: Path) -> None:
+    memory.update([bring("pan")])
+    run(server, memory_solver(memory, cook(), holdout=0.999999), tmp_path)
+
+    assert OPEN not in str([request.body for request in server.requests])
+    (trial,) = memory.store.trials()
+    assert (trial.held_out, trial.success) == (True, True)
+
+
+def test_nothing_is_held_out_where_nothing_is_learned(memory: ProceduralMemory) -> None:
+    with pytest.raises(InputError, match=re.escape("holdout is 0.1, which needs learn=True")):
+        memory_solver(memory, cook(), holdout=0.1, learn=False)
 
 
 def test_what_is_no_memory_is_refused() -> None:

@@ -28,7 +28,7 @@ from starlette.applications import Starlette
 from memp import ProceduralMemory
 from memp.cli.mcp import mcp_command
 from memp.embedding import HashEmbedder
-from memp.embedding.base import FloatMatrix
+from memp.embedding.base import FloatMatrix, Role
 from memp.errors import InputError, MissingExtra
 from memp.guidance import CLOSE, OPEN
 from memp.integrations.mcp import LISTED, app, serve_http, server
@@ -163,6 +163,25 @@ def test_revise_appends_a_revision_of_the_script(memory: ProceduralMemory) -> No
     assert now.provenance.granularity == "proceduralization"
     assert [revision.reason for revision in memory.history(EGG)][1:] == ["revised by an agent: too long"]
     assert answer["id"] == EGG
+
+
+def test_revise_asks_no_embedder_while_it_holds_the_memory() -> None:
+    class Silent(HashEmbedder):
+        silent = False
+
+        def embed(self, texts: Sequence[str], role: Role) -> FloatMatrix:
+            assert not self.silent
+            return super().embed(texts, role)
+
+    embedder = Silent()
+    with ProceduralMemory.open(":memory:", embedder=embedder) as memory:
+        memory.update([trajectory("heat an egg")])
+        embedder.silent = True
+        calls(memory, "revise", id=EGG, steps=["wait"])
+        embedder.silent = False
+
+        (match,) = memory.retrieve("heat an egg", 1)
+        assert (match.procedure.revision, match.score) == (2, pytest.approx(1))
 
 
 def test_tools_tell_what_they_take_and_give(memory: ProceduralMemory) -> None:

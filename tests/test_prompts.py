@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from memp.errors import ReplyFormatError
 from memp.procedure import Script
 from memp.prompts import act, distil, facts, reflect
+from memp.trajectory import MAX_TEXT
 from tests.factories import procedure, trajectory
 
 SCRIPT = Script(goal="heat things", steps=("find the oven", "open it"))
@@ -161,6 +162,11 @@ def test_nothing_in_a_task_disturbs_its_prompt(text: str) -> None:
 )
 def test_a_script_is_read_in_every_form(parse: Callable[[str], Script], reply: str) -> None:
     assert parse(reply) == SCRIPT
+
+
+def test_a_script_too_long_to_be_kept_is_refused() -> None:
+    with pytest.raises(ReplyFormatError, match="at most 1000000 characters each"):
+        distil.parse("Goal: heat\n1. wait" + "!" * MAX_TEXT)
 
 
 def test_a_script_whose_steps_hold_json_is_read() -> None:

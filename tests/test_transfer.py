@@ -22,6 +22,7 @@ import pytest
 from click.testing import CliRunner, Result
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from memp.cli.transfer import export_command, import_command
 from memp.embedding import HashEmbedder
@@ -481,6 +482,18 @@ def test_a_name_that_is_no_namespace_is_refused(name: str, tmp_path: Path) -> No
         import_bundle(tmp_path / "ours.db", theirs, namespace=name)
     with pytest.raises(InputError, match="is no namespace"):
         export_bundle(tmp_path / "theirs.db", tmp_path / "x", namespace=name)
+
+
+@pytest.mark.parametrize("namespace", ["a..b", ".", "a.", ".a", "a" * 65, "a\n", "ä"])
+def test_a_procedure_has_no_namespace_that_a_bundle_would_refuse(namespace: str) -> None:
+    with pytest.raises(ValidationError, match="namespace"):
+        Procedure.model_validate({**BETTER.model_dump(), "namespace": namespace})
+
+
+@pytest.mark.parametrize("script", [{"goal": "x" * (MAX_TEXT + 1)}, {"steps": ("x" * (MAX_TEXT + 1),)}])
+def test_a_script_has_no_text_that_a_bundle_would_refuse(script: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="at most 1000000 characters"):
+        Script(**{"goal": "heat", "steps": ("wait",), **script})
 
 
 def test_namespaces_that_are_too_long_together_are_refused(tmp_path: Path) -> None:

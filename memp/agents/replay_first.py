@@ -27,12 +27,15 @@ def equal(seen: str, then: str) -> bool:
 def proven(match: Match, *, success_at: float = 1.0) -> Trajectory | None:
     """Return what can be done again: steps that were kept, led to success, and have not failed since; else None.
 
+    What was brought in under a namespace is not: nobody here has seen it work.
+
     Args:
         match: What was found.
         success_at: The reward from which an episode is a success.
     """
     procedure, trajectory = match.procedure, match.procedure.trajectory
     succeeded = procedure.reward >= success_at - 1e-9 and procedure.usage.success >= PROVEN
+    succeeded = succeeded and not procedure.namespace
     return trajectory if succeeded and trajectory is not None and trajectory.steps else None
 
 

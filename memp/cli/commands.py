@@ -168,8 +168,14 @@ def _learn(opened: ProceduralMemory, update: Callable[[], MemoryUpdate]) -> None
     """Update a memory, say what came of it, and fail where all that came of it was quarantine."""
     before = {item.id for item in opened.quarantine()}
     result = update()
-    failed = [item for item in opened.quarantine() if item.id not in before and item.kind != "unfinished"]
+    held = opened.quarantine()
+    failed = [item for item in held if item.id not in before and item.kind != "unfinished"]
     click.echo(_said(result))
+    if unfinished := sum(item.kind == "unfinished" for item in held):
+        click.echo(
+            f"{unfinished} without a reward in quarantine; `memp retry MEMORY ID --reward R` says how one ended",
+            err=True,
+        )
     for change in result.skipped:
         click.echo(f"skipped {change.task!r}: {change.reason}", err=True)
     if not failed:
@@ -198,7 +204,7 @@ def _cells(procedure: Procedure) -> tuple[str, ...]:
     usage = procedure.usage
     return (
         procedure.id,
-        procedure.task,
+        f"{procedure.task} [{procedure.namespace}]" if procedure.namespace else procedure.task,
         str(procedure.length),
         f"{procedure.reward:g}",
         f"{usage.successes}/{usage.uses}",

@@ -30,8 +30,8 @@ class Attachment(NamedTuple):
 
 def exchange_for(attachment: Attachment, path: str, given: dict[str, Any]) -> Exchange | None:
     """What to do about a request; None where there is nothing to do."""
-    episode, wire = current(), WIRES.get(path.partition("?")[0])
-    if wire is None or episode is None or episode.memory is not attachment.memory:
+    episode, wire = current(attachment.memory), WIRES.get(path.partition("?")[0])
+    if wire is None or episode is None:
         return None
     with never_breaking():
         return Exchange(episode, wire, given, attachment.into)

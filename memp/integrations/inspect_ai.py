@@ -8,6 +8,7 @@ score is known.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TypeAlias, cast
 
@@ -62,6 +63,7 @@ def memory_solver(
     inner: Solver | Agent,
     *,
     k: int = 3,
+    holdout: float = 0.0,
     learn: bool = True,
     exclude_own: bool = True,
     task_id: Callable[[TaskState], str] | None = None,
@@ -78,6 +80,7 @@ def memory_solver(
         memory: Stays open; the caller closes it after the eval.
         inner: What solves the sample.
         k: How many procedures to show at most.
+        holdout: The share of samples to leave memory out of by chance; see `ProceduralMemory.episode`.
         learn: False leaves the memory as it is, to measure what it is worth.
         exclude_own: Show nothing that was built from the very sample, in an earlier epoch or eval. False is
             for those who want to learn a sample by heart.
@@ -85,15 +88,19 @@ def memory_solver(
         reward: From the sample's scores to a reward in [0, 1].
 
     Raises:
-        InputError: if `memory` is no memory: Inspect cannot make one from what its log says of it.
+        InputError: if `memory` is no memory: Inspect cannot make one from what its log says of it; or if
+            there is a `holdout` and nothing is learned, so that no outcome would be known.
     """
     if not isinstance(memory, ProceduralMemory):
         raise InputError(f"memory_solver takes an open memory, and {memory!r:.100} is none")
+    if holdout and not learn:
+        raise InputError(f"holdout is {holdout!r}, which needs learn=True: how the samples end is compared")
     inner_solver = as_solver(inner) if is_agent(inner) else cast(Solver, inner)
 
     def begin(task: str, identity: str) -> Episode:
         own = Trajectory(task=task, task_id=identity, steps=(), reward=0).source
-        return memory.episode(task, k=k, task_id=identity, exclude=[own] if exclude_own else [])
+        exclude = [own] if exclude_own else []
+        return memory.episode(task, k=k, holdout=holdout, task_id=identity, exclude=exclude)
 
     async def solve(state: TaskState, generate: Generate) -> TaskState:
         identity = task_id(state) if task_id is not None else ""
@@ -103,7 +110,7 @@ def memory_solver(
             _instruct(state.messages, episode.guidance)
         run = _Run(episode, reward)
         if learn:
-            _runs[state.uuid] = run
+            _runs.setdefault(state.uuid, []).append(run)
         try:
             state = await inner_solver(state, generate)
         finally:
@@ -115,7 +122,7 @@ def memory_solver(
 
 @dataclass
 class _Run:
-    """A sample that is being run: its episode, and what was done so far."""
+    """A solver's part of a sample that is being run: its episode, and what was done so far."""
 
     episode: Episode
     reward: Reward
@@ -125,13 +132,13 @@ class _Run:
         """Let the memory learn, or keep the episode as unfinished."""
         with self.episode:
             for action, observation in self.calls:
-                self.episode.record(action, observation)
+                self.episode.note(action, observation)
             if scores:
                 self.episode.finish(self.reward(scores))
 
 
-_runs: dict[str, _Run] = {}
-"""By the id of the sample's run, which differs between epochs."""
+_runs: dict[str, list[_Run]] = {}
+"""By the id of the sample's run, which differs between epochs; a sample may have several solvers with memory."""
 
 
 @hooks(name="memp", description="Learns from the samples that memory_solver has run.")
@@ -154,10 +161,17 @@ class MemoryHooks(Hooks):
 
 
 async def _end(sample_id: str, scores: Mapping[str, Score] | None = None) -> None:
-    run = _runs.pop(sample_id, None)
-    if run is not None:
+    runs = _runs.pop(sample_id, None)
+    if runs is not None:
         with CancelScope(shield=True):  # what was cancelled is kept too
-            await to_thread.run_sync(run.end, scores or {})
+            await to_thread.run_sync(_end_all, runs, scores or {})
+
+
+def _end_all(runs: list[_Run], scores: Mapping[str, Score]) -> None:
+    """End each run, in the order they began, also after one that cannot be."""
+    with ExitStack() as stack:
+        for run in reversed(runs):
+            stack.callback(run.end, scores)
 
 
 def _instruct(messages: list[ChatMessage], guidance: str) -> None:

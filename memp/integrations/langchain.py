@@ -12,13 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from threading import Lock
 from typing import Any, TypeAlias
-from weakref import WeakKeyDictionary
 
 from memp.calls import written
-from memp.episode import Episode, current
+from memp.episode import current
 from memp.errors import MissingExtra
+from memp.integrations._calls import ToolCalls
 
 try:
     from langchain.agents.middleware import (
@@ -36,9 +35,6 @@ except ImportError as error:
 
 Answer: TypeAlias = ToolMessage | Command[Any]
 
-Turn: TypeAlias = dict[str, tuple[str, str] | None]
-"""The calls of one reply by their ids, in its order: action and observation, None while the call goes on."""
-
 
 class MemoryMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
     """Gives an agent the memory of the episode it runs in, and does nothing outside of one.
@@ -55,8 +51,7 @@ class MemoryMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
 
     def __init__(self) -> None:
         super().__init__()
-        self._lock = Lock()
-        self._turns: WeakKeyDictionary[Episode, dict[str, Turn]] = WeakKeyDictionary()
+        self._calls = ToolCalls()
 
     def wrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], ModelResponse[Any]]
@@ -90,12 +85,7 @@ class MemoryMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
 
     def _guided(self, request: ModelRequest[Any]) -> ModelRequest[Any]:
         episode = current()
-        if episode is None:
-            return request
-        with self._lock:
-            for turn in self._turns.pop(episode, {}).values():
-                _release(turn, episode, over=True)
-        if not episode.guidance:
+        if episode is None or not episode.guidance:
             return request
         return request.override(system_message=_joined(request.system_message, episode.guidance))
 
@@ -106,48 +96,23 @@ class MemoryMiddleware(AgentMiddleware[AgentState[Any], Any, Any]):
         if episode is None:
             yield call
             return
-        name, call_id = request.tool_call["name"], request.tool_call["id"] or ""
-        turn = self._turn(episode, request.state, call_id)
-        observation = None
+        action = written(request.tool_call["name"], request.tool_call["args"])
+        reply_id, asked = _reply(request.state, call_id := request.tool_call["id"] or "")
+        self._calls.expect(episode, [(reply_id, each) for each in asked])
         try:
             yield call
-            observation = _text(call.answer)
         except GraphBubbleUp:
             raise
         except Exception as error:
-            observation = str(error) or type(error).__name__
+            self._calls.ended(episode, (reply_id, call_id), action, str(error) or type(error).__name__)
             raise
-        finally:
-            with self._lock:
-                if observation is None:
-                    turn.pop(call_id, None)
-                else:
-                    turn[call_id] = (written(name, request.tool_call["args"]), observation)
-                _release(turn, episode)
-
-    def _turn(self, episode: Episode, state: Any, call_id: str) -> Turn:
-        """The turn a call belongs to; its calls have their places from the first of them on."""
-        reply_id, asked = _reply(state, call_id)
-        with self._lock:
-            turn = self._turns.setdefault(episode, {}).setdefault(reply_id, dict.fromkeys(asked))
-            turn.setdefault(call_id)
-        return turn
+        self._calls.ended(episode, (reply_id, call_id), action, _text(call.answer))
 
 
 class _Call:
     """A call of a tool while it goes on."""
 
     answer: Answer
-
-
-def _release(turn: Turn, episode: Episode, *, over: bool = False) -> None:
-    """Record what has ended: up to the first call that goes on, or all of a turn that is over."""
-    for call_id, step in list(turn.items()):
-        if step is not None:
-            del turn[call_id]
-            episode.record(*step)
-        elif not over:
-            break
 
 
 def _reply(state: Any, call_id: str) -> tuple[str, list[str]]:

@@ -20,10 +20,10 @@ from typing import Annotated, ParamSpec, TypeVar
 from pydantic import AnyHttpUrl, Field, ValidationError
 
 from memp import __version__
-from memp.errors import InputError, MempError, MissingExtra, NotFound
+from memp.errors import InputError, MempError, MissingExtra, NotFound, first_fault
 from memp.guidance import strip
 from memp.memory import ProceduralMemory
-from memp.procedure import Procedure, Provenance, Revision, Script
+from memp.procedure import Procedure, Provenance, Script
 from memp.trajectory import Record, Step, Trajectory
 from memp.update import MemoryUpdate
 
@@ -259,9 +259,8 @@ class Tools:
                 }
             )
             because = strip(reason).strip() or "it gave no reason"
-            (stored,) = self._memory.adopt(
-                [Revision(procedure=revised, reason=f"revised by an agent: {because}")]
-            )
+            # Its task is the same, and with it what it is found by.
+            stored = self._memory.store.put(revised, f"revised by an agent: {because}")
         return _summary(stored)
 
     def procedures(self) -> str:
@@ -345,9 +344,7 @@ def _said(tool: Callable[P, R]) -> Callable[P, R]:
         try:
             return tool(*args, **kwargs)
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise ToolError(f"{where}: {first['msg'].removeprefix('Value error, ')}") from error
+            raise ToolError(first_fault(error)) from error
         except MempError as error:
             raise ToolError(str(error)) from error
 

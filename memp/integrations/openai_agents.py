@@ -12,12 +12,13 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeAlias, TypeVar, cast
+from typing import Any, TypeAlias, TypeVar, cast
 from weakref import WeakKeyDictionary
 
 from memp.calls import written
 from memp.episode import Episode, current
 from memp.errors import InputError, MissingExtra
+from memp.integrations._calls import ToolCalls
 
 try:
     from agents import (
@@ -90,22 +91,13 @@ class _Guided:
         return f"{said}\n\n{episode.guidance}" if said else episode.guidance
 
 
-class _Call(NamedTuple):
-    """A call of a tool; while it has no observation, it goes on."""
-
-    action: str
-    observation: str | None = None
-
-
 @dataclass
-class _Pending:
-    """What is not recorded yet of an episode."""
+class _Asked:
+    """What the last reply of an episode asks of tools that are no functions, and what was made of it."""
 
-    begun: dict[str, _Call] = field(default_factory=dict)
-    """In the order in which they began; the SDK begins the calls of a reply in its order."""
-
-    asked: list[dict[str, Any]] = field(default_factory=list)
-    """What the last reply asks of tools that are no functions."""
+    items: list[dict[str, Any]] = field(default_factory=list)
+    actions: dict[str, str] = field(default_factory=dict)
+    """By the names of the tools: of each only one call goes on at once."""
 
 
 class _Recorder(AgentHooks[Any]):
@@ -113,7 +105,8 @@ class _Recorder(AgentHooks[Any]):
 
     def __init__(self, own: AgentHooks[Any]) -> None:
         self._own = own
-        self._pending: WeakKeyDictionary[Episode, _Pending] = WeakKeyDictionary()
+        self._calls = ToolCalls()
+        self._asked: WeakKeyDictionary[Episode, _Asked] = WeakKeyDictionary()
         for name in dir(own):
             if name.startswith("on_") and name not in vars(_Recorder):
                 setattr(self, name, getattr(own, name))
@@ -122,48 +115,36 @@ class _Recorder(AgentHooks[Any]):
         self, context: RunContextWrapper[Any], agent: Agent[Any], response: ModelResponse
     ) -> None:
         if (episode := current()) is not None:
-            for call in self._of(episode).begun.values():  # held up by one that never ended
-                if call.observation is not None:
-                    episode.record(call.action, call.observation)
             items = [item if isinstance(item, dict) else item.model_dump() for item in response.output]
-            asked = [item for item in items if item.get("type") in ASKED_BY.values()]
-            self._pending[episode] = _Pending(asked=asked)
+            self._asked[episode] = _Asked([item for item in items if item.get("type") in ASKED_BY.values()])
         await self._own.on_llm_end(context, agent, response)
 
     async def on_tool_start(self, context: RunContextWrapper[Any], agent: Agent[Any], tool: Tool) -> None:
         if (episode := current()) is not None:
-            self._begin(episode, context, tool)
+            if not isinstance(context, ToolContext):
+                self._asked_of(episode, tool)
+            self._calls.expect(episode, [_key(context, tool)])
         await self._own.on_tool_start(context, agent, tool)
 
     async def on_tool_end(
         self, context: RunContextWrapper[Any], agent: Agent[Any], tool: Tool, result: Any
     ) -> None:
         if (episode := current()) is not None:
-            self._end(episode, context, tool, result)
+            observation = "[screenshot]" if isinstance(tool, ComputerTool) else _text(result)
+            self._calls.ended(episode, _key(context, tool), self._action(episode, context, tool), observation)
         await self._own.on_tool_end(context, agent, tool, result)
 
-    def _of(self, episode: Episode) -> _Pending:
-        return self._pending.setdefault(episode, _Pending())
-
-    def _begin(self, episode: Episode, context: RunContextWrapper[Any], tool: Tool) -> None:
-        pending = self._of(episode)
+    def _action(self, episode: Episode, context: RunContextWrapper[Any], tool: Tool) -> str:
         if isinstance(context, ToolContext):
-            action = written(context.tool_name, context.tool_arguments)
-        else:
-            action = written(tool.name, _taken(pending.asked, ASKED_BY.get(type(tool), "")))
-        pending.begun[_key(context, tool)] = _Call(action)
+            return written(context.tool_name, context.tool_arguments)
+        return self._asked_of(episode, tool).pop(tool.name)
 
-    def _end(self, episode: Episode, context: RunContextWrapper[Any], tool: Tool, result: Any) -> None:
-        begun, key = self._of(episode).begun, _key(context, tool)
-        if key not in begun:  # it began before the last reply, as one that waited for an approval does
-            self._begin(episode, context, tool)
-        observation = "[screenshot]" if isinstance(tool, ComputerTool) else _text(result)
-        begun[key] = begun[key]._replace(observation=observation)
-        for key, call in list(begun.items()):
-            if call.observation is None:
-                break
-            del begun[key]
-            episode.record(call.action, call.observation)
+    def _asked_of(self, episode: Episode, tool: Tool) -> dict[str, str]:
+        """The actions of tools that are no functions, that of this one among them."""
+        asked = self._asked.setdefault(episode, _Asked())
+        if tool.name not in asked.actions:
+            asked.actions[tool.name] = written(tool.name, _taken(asked.items, ASKED_BY.get(type(tool), "")))
+        return asked.actions
 
 
 def _key(context: RunContextWrapper[Any], tool: Tool) -> str:

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from memp.calls import written
 from memp.episode import current
 from memp.errors import MissingExtra
+from memp.integrations._calls import ToolCalls
 
 try:
     from pydantic_ai import ModelRetry, RunContext, ToolDefinition
@@ -31,12 +32,15 @@ NOT_TRIED = frozenset({"unknown_tool", "unavailable_tool"})
 """Why a call is sent back to the model before the hooks of tools see it."""
 
 
+_CALLS = ToolCalls()
+
+
 class Memory(AbstractCapability[Any]):
     """Gives an agent the memory of the episode it runs in, and does nothing outside of one.
 
     It holds nothing itself: one object serves any number of agents and concurrent runs. Steps stand in the
-    order in which the tools answered, also where a model asks for several at once. A failed call is a step
-    whose observation is the error; one that waits for approval is none.
+    order in which the calls began, also where a model asks for several at once. A failed call is a step whose
+    observation is the error; one that waits for approval is none.
     """
 
     id: str | None = "memp"
@@ -59,15 +63,16 @@ class Memory(AbstractCapability[Any]):
         episode = current()
         if episode is None:
             return await handler(args)
-        action = written(call.tool_name, args)
+        action, key = written(call.tool_name, args), object()  # a key of its own: a call may be made again
+        _CALLS.expect(episode, [key])
         try:
             result = await handler(args)
         except (CallDeferred, ApprovalRequired):
             raise
         except Exception as error:
-            episode.record(action, _text(error))
+            _CALLS.ended(episode, key, action, _text(error))
             raise
-        episode.record(action, _answer(call.tool_name, result))
+        _CALLS.ended(episode, key, action, _answer(call.tool_name, result))
         return result
 
     async def wrap_tool_validate(
@@ -84,7 +89,7 @@ class Memory(AbstractCapability[Any]):
             return await handler(args)
         except (ValidationError, ModelRetry, ToolFailed) as error:
             if (episode := current()) is not None:
-                episode.record(written(call.tool_name, args), _text(error))
+                _CALLS.ended(episode, object(), written(call.tool_name, args), _text(error))
             raise
 
     async def before_model_request(
@@ -96,7 +101,7 @@ class Memory(AbstractCapability[Any]):
         if (episode := current()) is not None:
             for call, answer in _not_tried(request_context.messages):
                 told = answer.model_response_str(wrap_if_error=False)
-                episode.record(written(call.tool_name, call.args), told)
+                _CALLS.ended(episode, object(), written(call.tool_name, call.args), told)
         return request_context
 
 

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from memp.calls import written
 from memp.episode import current
 from memp.errors import InputError, MissingExtra
+from memp.integrations._calls import ToolCalls
 
 try:
     from smolagents import ActionStep, MultiStepAgent, ToolCallingAgent
@@ -31,7 +32,7 @@ def attach(agent: A) -> A:
     """Give an agent the memory of the episode it runs in; outside of one it stays as it was.
 
     Call it once, where the agent is made; again it changes nothing. A step of a `ToolCallingAgent` is one call
-    of a tool with its answer, in the order in which the tools answered, also where a model asks for several at
+    of a tool with its answer, in the order in which the calls began, also where a model asks for several at
     once; one of a `CodeAgent` is one piece of code with what it printed and returned. The observation of what
     failed is the error. Of an agent that manages others, attach the outermost alone: its calls of the others are
     steps, and theirs would mingle with them.
@@ -70,18 +71,20 @@ class _Calls:
 
     def __init__(self, plain: Callable[[str, Any], Any]) -> None:
         self._plain = plain
+        self._calls = ToolCalls()
 
     def __call__(self, tool_name: str, arguments: Any) -> Any:
         episode = current()
         if episode is None or tool_name == ANSWER:
             return self._plain(tool_name, arguments)
-        action = written(tool_name, arguments)
+        action, key = written(tool_name, arguments), object()
+        self._calls.expect(episode, [key])
         try:
             result = self._plain(tool_name, arguments)
         except Exception as error:
-            episode.record(action, str(error))
+            self._calls.ended(episode, key, action, str(error))
             raise
-        episode.record(action, str(result).strip())
+        self._calls.ended(episode, key, action, str(result).strip())
         return result
 
 
@@ -91,4 +94,4 @@ def _record_code(step: ActionStep) -> None:
     if episode is None or not step.code_action:
         return
     parts = [step.observations, str(step.error) if step.error is not None else None]
-    episode.record(step.code_action, "\n".join(part for part in parts if part))
+    episode.note(step.code_action, "\n".join(part for part in parts if part))

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Any, TypeVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from memp.chat.base import ChatModel
 from memp.errors import ReplyFormatError
 from memp.procedure import Script
-from memp.trajectory import Trajectory
+from memp.trajectory import MAX_TEXT, Trajectory
 
 T = TypeVar("T")
 
@@ -78,7 +78,7 @@ def script(reply: str) -> Script:
     """Read a script in either form: `{"goal", "steps"}`, or a line `Goal: ...` and numbered lines.
 
     Raises:
-        ReplyFormatError: if it is in neither.
+        ReplyFormatError: if it is in neither, or a text of it is too long to be kept.
     """
     value = json_object(reply, "goal", "steps")
     if value is not None:
@@ -87,7 +87,10 @@ def script(reply: str) -> Script:
         goals, steps = tuple(goal.rstrip(" \t\r*_`") for goal in _GOAL.findall(reply)), items(reply)
     if not goals or not steps:
         raise ReplyFormatError("a line 'Goal: ...' and numbered steps", reply)
-    return Script(goal=goals[0], steps=steps)
+    try:
+        return Script(goal=goals[0], steps=steps)
+    except ValidationError as error:
+        raise ReplyFormatError(f"a goal and steps of at most {MAX_TEXT} characters each", reply) from error
 
 
 def _text(text: str) -> str:

@@ -77,7 +77,10 @@ class ProcedureStore(ABC):
 
     @abstractmethod
     def snapshot(self) -> AbstractContextManager[object]:
-        """Hold one state for several reads, whatever others write meanwhile; other threads wait."""
+        """Hold one state for several reads, whatever others write meanwhile; other threads wait.
+
+        A write within it is a `StoreError`, unless it stands in a transaction as a whole.
+        """
 
     @abstractmethod
     def close(self) -> None:
@@ -117,7 +120,10 @@ class ProcedureStore(ABC):
 
     @abstractmethod
     def credit(self, procedure_id: str, *, success: bool, episode_id: str = "") -> bool:
-        """Count one use; False if that episode has been counted for it already, or it is not in use."""
+        """Count one use; False if that episode has been counted for it already, or it is not in use.
+
+        The counts stay as they are from `MOST_USES` on.
+        """
 
     @abstractmethod
     def retire(self, procedure_id: str, reason: str, now: datetime) -> None:
@@ -197,8 +203,12 @@ class ProcedureStore(ABC):
         """Store what became of a trial, in the place of what was known of this episode before."""
 
     @abstractmethod
-    def trials(self, *, source: str | None = None, episode_id: str | None = None) -> Sequence[Trial]:
-        """Return the trials, of one task or of one episode or all, oldest first."""
+    def trials(self, episode_id: str | None = None) -> Sequence[Trial]:
+        """Return the trials, oldest first; of one episode there is at most one."""
+
+    @abstractmethod
+    def count_trials(self, source: str) -> int:
+        """Return how many trials of a task there are."""
 
     @abstractmethod
     def counts(self) -> Counts:

@@ -16,7 +16,7 @@ import numpy as np
 
 from memp.embedding.base import FloatMatrix
 from memp.errors import NotFound, SpaceMismatch, StoreError
-from memp.procedure import Match, Procedure, Revision, Tombstone, Usage
+from memp.procedure import MOST_USES, Match, Procedure, Revision, Tombstone, Usage
 from memp.store.base import Counts, ProcedureStore, Quarantined
 from memp.store.connection import connect, translated
 from memp.store.index import KeyIndex
@@ -45,6 +45,7 @@ class SQLiteStore(ProcedureStore):
         self._lock = threading.RLock()
         self._indexes: dict[str, tuple[object, KeyIndex]] = {}
         self._undone = 0
+        self._reading = False
         self._connection: sqlite3.Connection | None = connect(self._path, create=create)
 
     @property
@@ -62,6 +63,8 @@ class SQLiteStore(ProcedureStore):
     def transaction(self) -> Iterator[None]:
         """Hold the write lock of the file; nested use joins the transaction that is open."""
         with self._translated() as db:
+            if self._reading:
+                raise StoreError(f"{self._path}: a snapshot is being read; write after it")
             if db.in_transaction:
                 yield
                 return
@@ -84,9 +87,11 @@ class SQLiteStore(ProcedureStore):
                 yield db
                 return
             db.execute("BEGIN")
+            self._reading = True
             try:
                 yield db
             finally:
+                self._reading = False
                 if db.in_transaction:
                     db.execute("ROLLBACK")
 
@@ -187,8 +192,8 @@ class SQLiteStore(ProcedureStore):
                 if first.rowcount == 0:
                     return False
             db.execute(
-                "UPDATE procedures SET uses = uses + 1, successes = successes + ? WHERE id = ?",
-                (int(success), procedure_id),
+                "UPDATE procedures SET uses = uses + 1, successes = successes + ? WHERE id = ? AND uses < ?",
+                (int(success), procedure_id, MOST_USES),
             )
         return True
 
@@ -308,16 +313,17 @@ class SQLiteStore(ProcedureStore):
                 (trial.episode_id, trial.source, trial.model_dump_json()),
             )
 
-    def trials(self, *, source: str | None = None, episode_id: str | None = None) -> Sequence[Trial]:
+    def trials(self, episode_id: str | None = None) -> Sequence[Trial]:
         """Return the trials, oldest first."""
-        column, value = ("episode", episode_id) if source is None else ("source", source)
-        condition = f" WHERE {column} = ?" if value is not None else ""
+        condition, values = ("", ()) if episode_id is None else (" WHERE episode = ?", (episode_id,))
         with self._translated() as db:
-            rows = db.execute(
-                f"SELECT document FROM trials{condition} ORDER BY number",  # noqa: S608  our own names
-                () if value is None else (value,),
-            ).fetchall()
+            rows = db.execute(f"SELECT document FROM trials{condition} ORDER BY number", values).fetchall()  # noqa: S608
         return [Trial.model_validate_json(row[0]) for row in rows]
+
+    def count_trials(self, source: str) -> int:
+        """Return how many trials of a task there are."""
+        with self._translated() as db:
+            return int(db.execute("SELECT count(*) FROM trials WHERE source = ?", (source,)).fetchone()[0])
 
     def counts(self) -> Counts:
         """Return how much there is."""

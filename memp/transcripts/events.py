@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import NamedTuple, TypeAlias
 
 from memp.guidance import strip
-from memp.trajectory import MAX_TEXT, Step, Trajectory
-
-log = logging.getLogger(__name__)
+from memp.trajectory import Step, Trajectory, storable
 
 
 class Said(NamedTuple):
@@ -77,7 +74,8 @@ def steps(events: Iterable[Event]) -> list[Step]:
         told = acted[-1].seen if acted and not fresh else []
     return [
         Step(
-            action=_kept(step.action, "an action"), observation=_kept("\n".join(step.seen), "an observation")
+            action=storable(step.action, "an action"),
+            observation=storable("\n".join(step.seen), "an observation"),
         )
         for step in made
     ]
@@ -108,7 +106,7 @@ def trajectory(
     if not asked:
         raise ValueError('no task: nothing was said to the agent; give the field "task"')
     return Trajectory(
-        task=_kept(asked, "a task"),
+        task=storable(asked, "a task"),
         task_id=task_id,
         episode_id=episode_id,
         steps=tuple(steps(events)),
@@ -128,11 +126,3 @@ def _acted(turn: Sequence[Event]) -> list[_Open]:
         return calls
     text = "\n".join(event.text for event in turn if isinstance(event, Said)).strip()
     return [_Open(text, [])] if text else []
-
-
-def _kept(text: str, what: str) -> str:
-    """The text as far as it can be stored: not longer than a field may be, without halves of characters."""
-    if len(text) > MAX_TEXT:
-        log.warning("%s of %d characters is cut to %d", what, len(text), MAX_TEXT)
-        text = text[:MAX_TEXT]
-    return text if text.isascii() else text.encode("utf-8", "replace").decode()

@@ -16,8 +16,8 @@ from pydantic import Field, ValidationError, model_validator
 
 from memp import _json
 from memp.embedding.base import FloatMatrix, checked
-from memp.errors import InputError, ModelError
-from memp.procedure import Procedure, Revision, Tombstone, Usage, procedure_id
+from memp.errors import InputError, ModelError, first_fault
+from memp.procedure import MAX_NAMESPACE, NAMESPACE, Procedure, Revision, Tombstone, Usage, procedure_id
 from memp.trajectory import MAX_TEXT, Record
 
 FORMAT: Final = "memp-bundle"
@@ -51,10 +51,6 @@ MAX_RATIO = 200
 
 FREE = 16 * 2**20
 """... beyond these first bytes. Text that repeats itself packs 10 to 50 times; only a bomb needs more."""
-
-MAX_USES = 2**53
-
-NAMESPACE = re.compile(r"(?=.{1,64}\Z)[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
 
 LineT = TypeVar("LineT", bound=Record)
 
@@ -142,8 +138,6 @@ class ProcedureLine(Record):
                 raise ValueError(f"revision {number} is of another procedure, {procedure.id!r}")
             if procedure.revision != number:
                 raise ValueError(f"revision {number} is numbered {procedure.revision}")
-        if not self.usage.successes <= self.usage.uses <= MAX_USES:
-            raise ValueError(f"{self.usage.successes} successes in {self.usage.uses} uses")
         return self
 
 
@@ -208,9 +202,10 @@ def joined(namespace: str, inner: str) -> str:
 
 def known_namespace(name: str) -> None:
     """Raise `InputError` unless it is a namespace."""
-    if not NAMESPACE.fullmatch(name):
+    if not 0 < len(name) <= MAX_NAMESPACE or not re.fullmatch(NAMESPACE, name):
         raise InputError(
-            f"{name!r} is no namespace: 1 to 64 letters of a-z, digits, '_' and '-', with '.' between parts"
+            f"{name!r} is no namespace: 1 to {MAX_NAMESPACE} letters of a-z, digits, '_' and '-', "
+            "with '.' between parts"
         )
 
 
@@ -228,9 +223,7 @@ def parsed(kind: type[LineT], line: bytes) -> LineT:
     try:
         return kind.model_validate_json(line, strict=True)
     except ValidationError as error:
-        fault = error.errors(include_url=False, include_context=False)[0]
-        where = ".".join(map(str, fault["loc"]))
-        raise ValueError(f"{where}: {fault['msg']}" if where else fault["msg"]) from None
+        raise ValueError(first_fault(error)) from None
 
 
 def _no_long_text(value: Any) -> None:

@@ -14,7 +14,7 @@ from memp.embedding import embedder as embedder_of
 from memp.embedding.base import Embedder
 from memp.errors import unknown_name
 from memp.keys import BATCH, Keys, stored_embedder
-from memp.procedure import Procedure
+from memp.procedure import Procedure, rank
 from memp.retrieve import Retriever
 from memp.store import ProcedureStore, open_store
 from memp.transfer.form import MAX_LINE, known_namespace
@@ -187,7 +187,7 @@ class _Merge:
             return "same"
         if self._on_conflict != "better":
             return "kept" if self._on_conflict == "ours" else "replaced"
-        if _rank(theirs) <= _rank(ours):
+        if _worth(theirs) <= _worth(ours):
             return "kept"
         earlier = (revision.procedure for revision in self._store.history(theirs.id))
         given_up = any(_content(procedure) == _content(theirs) for procedure in earlier)
@@ -234,14 +234,9 @@ def _content(procedure: Procedure) -> tuple[object, ...]:
     return procedure.task, procedure.reward, procedure.length, procedure.trajectory, procedure.script
 
 
-def _rank(procedure: Procedure) -> tuple[float, int, bool, bool]:
-    """What makes one procedure better than another of the same task."""
-    return (
-        procedure.reward,
-        -procedure.length,
-        procedure.script is not None,
-        procedure.trajectory is not None,
-    )
+def _worth(procedure: Procedure) -> tuple[float, int, bool, bool]:
+    """The rank of a procedure; of two with the same, the one that says more is worth more."""
+    return *rank(procedure), procedure.script is not None, procedure.trajectory is not None
 
 
 @contextmanager

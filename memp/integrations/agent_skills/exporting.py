@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from collections.abc import Iterable
 from heapq import nsmallest
@@ -39,7 +38,9 @@ def export_skills(
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".memp-", dir=directory) as staged:
-            folders = [_write(memory, procedure.id, Path(staged)) for procedure in chosen]
+            new, old = Path(staged, "new"), Path(staged, "old")
+            old.mkdir()
+            folders = [_write(memory, procedure.id, new) for procedure in chosen]
             places = [directory / folder.name for folder in folders]
             taken = [place for place in places if os.path.lexists(place)]
             for place in taken:
@@ -48,11 +49,23 @@ def export_skills(
                         "--replace (replace=True) writes a skill anew" if not replace else "it is no folder"
                     )
                     raise InputError(f"{str(place)!r} is there already; {way_out}")
-            for place in taken:
-                shutil.rmtree(place)
-            return [folder.rename(place) for folder, place in zip(folders, places, strict=True)]
+            _move([(place, old / place.name) for place in taken] + list(zip(folders, places, strict=True)))
+            return places
     except OSError as error:
         raise InputError(f"skills cannot be written to {str(directory)!r}: {error}") from error
+
+
+def _move(moves: Iterable[tuple[Path, Path]]) -> None:
+    """Rename folders, each from one path to another; all or none."""
+    done: list[tuple[Path, Path]] = []
+    try:
+        for was, becomes in moves:
+            was.rename(becomes)
+            done.append((was, becomes))
+    except BaseException:
+        for was, becomes in reversed(done):
+            becomes.rename(was)
+        raise
 
 
 def best(procedures: Iterable[Procedure], n: int | None = None) -> list[Procedure]:

@@ -14,7 +14,7 @@ from memp.integrations.agent_skills.markup import steps_in
 from memp.integrations.agent_skills.page import Page, described_goal, goal_of, page_of, shown_steps, steps_of
 from memp.integrations.agent_skills.reading import Skill, read_skills
 from memp.memory import ProceduralMemory
-from memp.procedure import Procedure, Provenance, Revision, Script
+from memp.procedure import Procedure, Provenance, Revision, Script, rank
 from memp.update import Change, MemoryUpdate
 
 
@@ -51,21 +51,15 @@ def take_in(
     """
     now = now or datetime.now(UTC)
     offers = sorted((_offer(skill, now) for skill in skills), key=lambda offer: offer.created)
-    written: list[Revision] = []
-    added: list[Change] = []
-    revised: list[Change] = []
-    skipped: list[Change] = []
-    with memory.store.transaction():
-        for offer in offers:
-            known = memory.store.history(offer.procedure.id)
-            verdict = _verdict(memory, offer, known) if known else offer.history
-            if isinstance(verdict, str):
-                skipped.append(_change(offer, verdict))
-            else:
-                written += verdict
-                (revised if known else added).append(_change(offer, offer.reason))
-        memory.adopt(written)
-    return MemoryUpdate(added=tuple(added), revised=tuple(revised), skipped=tuple(skipped))
+    result = MemoryUpdate()
+
+    def decide() -> Sequence[Revision]:
+        nonlocal result
+        written, result = _decided(memory, offers)
+        return written
+
+    memory.adopt(decide)
+    return result
 
 
 @dataclass(frozen=True)
@@ -87,8 +81,9 @@ class _Offer:
 
     @property
     def created(self) -> datetime:
-        """When its first revision was built."""
-        return self.history[0].procedure.provenance.created
+        """When its first revision was built; a time without a zone is in UTC."""
+        created = self.history[0].procedure.provenance.created
+        return created if created.tzinfo is not None else created.replace(tzinfo=UTC)
 
 
 def _offer(skill: Skill, now: datetime) -> _Offer:
@@ -148,6 +143,23 @@ def _edited_script(page: Page, procedure: Procedure) -> Script | None:
     return _script(goal, [*(step for step in told if step not in around), *hidden])
 
 
+def _decided(memory: ProceduralMemory, offers: Iterable[_Offer]) -> tuple[list[Revision], MemoryUpdate]:
+    """What a memory, as it is now, takes of what it is offered, and what that does to it."""
+    written: list[Revision] = []
+    added: list[Change] = []
+    revised: list[Change] = []
+    skipped: list[Change] = []
+    for offer in offers:
+        known = memory.store.history(offer.procedure.id)
+        verdict = _verdict(memory, offer, known) if known else offer.history
+        if isinstance(verdict, str):
+            skipped.append(_change(offer, verdict))
+        else:
+            written += verdict
+            (revised if known else added).append(_change(offer, offer.reason))
+    return written, MemoryUpdate(added=tuple(added), revised=tuple(revised), skipped=tuple(skipped))
+
+
 def _verdict(memory: ProceduralMemory, offer: _Offer, known: Sequence[Revision]) -> list[Revision] | str:
     """What to append to a procedure that the memory has, or had; or why nothing is."""
     current = memory.store.get(offer.procedure.id)
@@ -162,7 +174,7 @@ def _verdict(memory: ProceduralMemory, offer: _Offer, known: Sequence[Revision])
         return "the memory has it"
     if tried:
         return "the memory gave this revision up for a later one"
-    if current is not None and offer.origin == "record" and _rank(wanted) <= _rank(current):
+    if current is not None and offer.origin == "record" and rank(wanted) <= rank(current):
         return "the memory has one as good of the same task"
     return [Revision(procedure=wanted, reason=offer.reason)]
 
@@ -172,10 +184,6 @@ def _same(one: Procedure, other: Procedure) -> bool:
     return all(
         getattr(one, name) == getattr(other, name) for name in ("task", "script", "trajectory", "reward")
     )
-
-
-def _rank(procedure: Procedure) -> tuple[float, int]:
-    return procedure.reward, -procedure.length
 
 
 def _with_script(procedure: Procedure, script: Script, now: datetime) -> Procedure:

@@ -140,7 +140,10 @@ def _kind(token: Token) -> str:
 
 def _heading(text: str) -> str:
     """A heading without its number signs, or the line beneath it."""
-    return re.sub(r"^#+\s*|\s*#*\s*$|\n[ ]*[-=]+\s*$", "", text.strip()).strip()
+    lines = text.strip().split("\n")
+    if len(lines) > 1 and not lines[-1].strip().strip("=-"):
+        lines.pop()
+    return "\n".join(lines).strip().lstrip("#").rstrip().rstrip("#").strip()
 
 
 def _item(text: str) -> str:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from pydantic import ValidationError
 
 from memp._json import loads
-from memp.errors import InputError
+from memp.errors import InputError, first_fault
 from memp.integrations.agent_skills.markup import read_page
 from memp.integrations.agent_skills.page import FORMAT, MAX_DESCRIPTION, MAX_NAME, RECORD, Page
 from memp.integrations.agent_skills.record import SkillRecord
@@ -156,9 +156,7 @@ def _record(folder: Path, expected_id: str) -> SkillRecord:
         loads(text)
         record = SkillRecord.model_validate_json(text, strict=True)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"{RECORD!r} is no record: {where}: {first['msg']}") from error
+        raise InputError(f"{RECORD!r} is no record: {first_fault(error)}") from error
     except ValueError as error:
         raise InputError(f"{RECORD!r} is no record: {error}") from error
     record.check(expected_id)
