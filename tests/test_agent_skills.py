@@ -313,7 +313,7 @@ class WatchingEmbedder(HashEmbedder):
         self.store: ProcedureStore | None = None
         self.meanwhile = meanwhile
 
-    def embed(self, texts: Sequence[str], role: Role) -> FloatMatrix:
+    def embed(self, texts: Sequence[str], role: Role = "key") -> FloatMatrix:
         if self.store is not None:
             assert isinstance(self.store, SQLiteStore)
             assert self.store._connection is not None
