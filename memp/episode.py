@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from contextvars import ContextVar, Token
 from types import TracebackType
@@ -58,7 +58,7 @@ class Episode:
         self,
         task: str,
         shown: Guidance,
-        leave: Callable[[Trajectory], MemoryUpdate],
+        leave: Callable[[Trajectory, Collection[str]], MemoryUpdate],
         *,
         memory: ProceduralMemory,
         task_id: str = "",
@@ -97,6 +97,7 @@ class Episode:
         self._left = False
         self._steps: list[Step] = []
         self._replayed = 0
+        self._outdated: set[str] = set()
         self._heard: tuple[Step, ...] = ()
         self._running: Token[Episode | None] | None = None
         self._outer: Episode | None = None
@@ -155,14 +156,20 @@ class Episode:
     ) -> Replayed:
         """Carry out the proven procedure of this very task without the model, as long as all is as it was then.
 
-        See `memp.agents.replay_first.replay`; the steps are recorded, and yours follow them.
+        See `memp.agents.replay_first.replay`; the steps are recorded, and yours follow them. A procedure that no
+        longer held is replaced by what this episode did, if it succeeds.
         """
         from memp.agents.replay_first import replay
 
         self._still_running()
         before = len(self._steps)
         try:
-            return replay(self, execute, actions=actions, **{"success_at": self.memory.success_at, **options})
+            replayed = replay(
+                self, execute, actions=actions, **{"success_at": self.memory.success_at, **options}
+            )
+            if replayed.expected is not None:  # the world has changed: a way that works now is the better one
+                self._outdated.add(replayed.procedure_id)
+            return replayed
         finally:
             self._replayed += len(self._steps) - before
 
@@ -209,7 +216,7 @@ class Episode:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._end(error)
-        self.update = self._leave(self.trajectory)
+        self.update = self._leave(self.trajectory, self._outdated)
 
     async def __aenter__(self) -> Episode:
         return self.__enter__()
@@ -221,7 +228,7 @@ class Episode:
 
         self._end(error)
         with CancelScope(shield=True):  # a run that was cancelled is kept too
-            self.update = await to_thread.run_sync(self._leave, self.trajectory)
+            self.update = await to_thread.run_sync(self._leave, self.trajectory, self._outdated)
 
     def _end(self, error: BaseException | None) -> None:
         self._broken = error is not None

@@ -393,10 +393,10 @@ class ProceduralMemory:
             return self._update.refusal(Trajectory.model_validate(item.payload["trajectory"]))
         return ""
 
-    def _leave_episode(self, trajectory: Trajectory) -> MemoryUpdate:
+    def _leave_episode(self, trajectory: Trajectory, outdated: Collection[str]) -> MemoryUpdate:
         """Learn from one episode; what stops that is raised, but the trajectory is kept."""
         try:
-            return self.update([trajectory])
+            return self._learn([trajectory], outdated=outdated)
         except Exception as error:
             kind: QuarantineKind = "build" if trajectory.finished else "unfinished"
             payload = {"trajectory": trajectory.model_dump(mode="json")}
@@ -409,13 +409,19 @@ class ProceduralMemory:
                 error.add_note(f"the episode is kept in quarantine as {item.id}; memory.retry() tries again")
             raise
 
-    def _learn(self, trajectories: Sequence[Trajectory], retried: Sequence[Quarantined] = ()) -> MemoryUpdate:
+    def _learn(
+        self,
+        trajectories: Sequence[Trajectory],
+        *,
+        retried: Sequence[Quarantined] = (),
+        outdated: Collection[str] = (),
+    ) -> MemoryUpdate:
         """Update, and take what was tried again out of quarantine, in one transaction."""
         for trajectory in trajectories:
             if not isinstance(trajectory, Trajectory):
                 raise InputError(f"update takes trajectories, and {trajectory!r:.100} is none")
         with telemetry.span("upsert_memory", self.store.name) as span:
-            plan = self._update.plan(self.store, trajectories)
+            plan = self._update.plan(self.store, trajectories, outdated=outdated)
             made = self._keys.make([procedure for _, procedure in plan.built], may_wait=True)
             with self.store.transaction():
                 self._keys.claim_space()

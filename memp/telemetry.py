@@ -25,10 +25,8 @@ from memp.procedure import Match, Procedure
 if TYPE_CHECKING:
     from opentelemetry import trace
 
-Operation: TypeAlias = Literal[
-    "create_memory_store", "search_memory", "create_memory", "update_memory", "upsert_memory", "delete_memory"
-]
-"""What is done with the memory; the span has this name."""
+Operation: TypeAlias = Literal["search_memory", "update_memory", "upsert_memory"]
+"""What is done with the memory; the span has this name. An update adds and revises as one: that is an upsert."""
 
 CONTENT = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 """The environment variable that allows texts in spans; read when a span starts."""

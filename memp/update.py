@@ -8,7 +8,7 @@ wrote meanwhile.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal, TypeVar, get_args
@@ -69,6 +69,9 @@ class Plan:
     quarantined: list[Quarantined] = field(default_factory=list)
     skipped: list[Change] = field(default_factory=list)
 
+    outdated: Collection[str] = ()
+    """Ids of procedures that no longer hold: a success of the same task takes their place, a longer one too."""
+
 
 class Updater:
     """Updates a memory by one policy.
@@ -109,12 +112,14 @@ class Updater:
         self._concurrency = concurrency
         self._clock = clock
 
-    def plan(self, store: ProcedureStore, trajectories: Sequence[Trajectory]) -> Plan:
+    def plan(
+        self, store: ProcedureStore, trajectories: Sequence[Trajectory], *, outdated: Collection[str] = ()
+    ) -> Plan:
         """Build and revise, without writing anything.
 
         What the chat model could not do goes to the plan's quarantine; nothing is raised for it.
         """
-        plan = Plan([])
+        plan = Plan([], outdated=outdated)
         for trajectory in map(own_words, trajectories):
             if trajectory.finished:
                 plan.trajectories.append(_identified(trajectory))
@@ -147,7 +152,7 @@ class Updater:
             revised: list[Change] = []
             skipped = list(plan.skipped)
             for trajectory, built in plan.built:
-                verdict = self._refusal(store, trajectory)
+                verdict = self._refusal(store, trajectory, plan.outdated)
                 if verdict:
                     skipped.append(_change(built, verdict))
                     continue
@@ -182,7 +187,7 @@ class Updater:
         what is stored. The others are skipped, with the reason."""
         best: dict[str, Trajectory] = {}
         for trajectory in plan.trajectories:
-            reason = self.refusal(trajectory) or self._refusal(store, trajectory)
+            reason = self.refusal(trajectory) or self._refusal(store, trajectory, plan.outdated)
             if reason:
                 plan.skipped.append(_unbuilt(trajectory, reason))
                 continue
@@ -205,7 +210,7 @@ class Updater:
             return ""
         return f"reward {trajectory.reward:g} is no success, and update={self.policy!r} adds only those"
 
-    def _refusal(self, store: ProcedureStore, trajectory: Trajectory) -> str:
+    def _refusal(self, store: ProcedureStore, trajectory: Trajectory, outdated: Collection[str]) -> str:
         """Why a trajectory adds nothing to what the store holds or has retired; empty if it does."""
         known = store.history(procedure_id(trajectory.source))
         if not known:
@@ -216,6 +221,8 @@ class Updater:
         if current is None:
             if tried or trajectory.reward < last.reward:
                 return f"the procedure of this task was retired: {store.tombstones(last.id)[-1].reason}"
+            return ""
+        if current.id in outdated and self.succeeded(trajectory):
             return ""
         if _rank(trajectory) > rank(current):
             return "an earlier revision was built from it, and was given up" if tried else ""

@@ -150,6 +150,11 @@ def test_a_failure_is_not_proven_and_what_counts_as_one_can_be_said() -> None:
     assert proven(half, success_at=0.5) is not None
 
 
+def test_what_was_brought_in_under_a_namespace_is_not_proven() -> None:
+    stranger = match(SPOON).procedure.model_copy(update={"namespace": "stranger"})
+    assert proven(Match(procedure=stranger, score=1.0)) is None
+
+
 def test_a_script_alone_is_not_proven() -> None:
     script = Script(goal="fetch things", steps=("open the drawer",))
     made = factories.procedure(script=script).model_copy(update={"trajectory": None})
@@ -420,3 +425,26 @@ def test_the_page_runs_as_it_stands(tmp_path: Path) -> None:
         [sys.executable, "-c", block], cwd=tmp_path, check=True, capture_output=True, text=True
     )
     assert ran.stdout.splitlines() == ["unproven 0 of 2", "completed 2 of 2", "diverged 1 of 3"]
+
+
+OPEN = ("open drawer", "take spoon")
+STUCK = ("open drawer", "pull hard", "take spoon")
+
+
+def test_a_way_that_works_now_replaces_one_that_no_longer_does() -> None:
+    world = {"open drawer": "It is open.", "take spoon": "You have a spoon.", "pull hard": "It is open."}
+    with ProceduralMemory.open(":memory:") as memory:
+        ends = []
+        for day, way in enumerate([OPEN, OPEN, STUCK, STUCK]):
+            if day == 2:
+                world["open drawer"] = "It is stuck."
+            with memory.episode("fetch a spoon", start="It is closed.") as episode:
+                replayed = episode.replay(lambda action: world[action])
+                for action in way[len(replayed.steps) :]:
+                    episode.record(action, world[action])
+                episode.finish(1.0)
+            ends.append((replayed.ended, len(episode.trajectory.steps)))
+        (kept,) = memory.procedures()
+
+    assert ends == [("unproven", 2), ("completed", 2), ("diverged", 3), ("completed", 3)]
+    assert (kept.revision, kept.length) == (2, 3)
