@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args
 from openai import AsyncOpenAI, OpenAI
 
 from memp.errors import InputError, unknown_name
-from memp.integrations._openai_exchange import Attachment, exchange_for
-from memp.integrations._openai_wire import Into
+from memp.integrations.openai.exchange import Attachment, exchange_for
+from memp.integrations.openai.wire import Into
 
 if TYPE_CHECKING:
     from memp.memory import ProceduralMemory

@@ -8,8 +8,8 @@ from typing import Any
 
 from openai import AsyncStream, Stream
 
-from memp.integrations._openai_hearing import never_breaking
-from memp.integrations._openai_wire import Listener
+from memp.integrations.openai.hearing import never_breaking
+from memp.integrations.openai.wire import Listener
 
 
 class Ear:

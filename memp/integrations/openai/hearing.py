@@ -12,7 +12,7 @@ from typing import TypeAlias
 from weakref import WeakKeyDictionary
 
 from memp.episode import Episode
-from memp.integrations._openai_wire import Body, Wire
+from memp.integrations.openai.wire import Body, Wire
 from memp.transcripts.events import Called, Event, Returned, steps
 
 log = logging.getLogger(__name__)

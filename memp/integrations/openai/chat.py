@@ -7,7 +7,7 @@ from collections.abc import Collection
 from itertools import takewhile
 from typing import Any
 
-from memp.integrations._openai_wire import Body, Into, holds, put, readable
+from memp.integrations.openai.wire import Body, Into, holds, put, readable
 from memp.transcripts import chat
 from memp.transcripts.events import Event
 from memp.transcripts.fields import field

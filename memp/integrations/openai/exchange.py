@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from openai import AsyncStream, Stream
 
 from memp.episode import Episode, current
-from memp.integrations import _openai_chat, _openai_responses
-from memp.integrations._openai_hearing import hearing, never_breaking
-from memp.integrations._openai_streams import Ear, listen
-from memp.integrations._openai_wire import Into, Wire
+from memp.integrations.openai import chat, responses
+from memp.integrations.openai.hearing import hearing, never_breaking
+from memp.integrations.openai.streams import Ear, listen
+from memp.integrations.openai.wire import Into, Wire
 
 if TYPE_CHECKING:
     from memp.memory import ProceduralMemory
 
-WIRES: dict[str, Wire] = {"/chat/completions": _openai_chat, "/responses": _openai_responses}
+WIRES: dict[str, Wire] = {"/chat/completions": chat, "/responses": responses}
 """What is recorded, by the path that a request goes to."""
 
 
