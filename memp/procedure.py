@@ -70,10 +70,10 @@ class Procedure(Record):
 
     id: str
 
-    task: str
+    task: str = Field(max_length=MAX_TEXT)
     """The task it was built from."""
 
-    source: str
+    source: str = Field(max_length=MAX_TEXT)
     """The identity of that task; see `Trajectory.source`."""
 
     namespace: str = Field(default="", pattern=NAMESPACE, max_length=MAX_NAMESPACE)
