@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from memp.errors import InputError
 from memp.guidance import Guidance
 from memp.procedure import Match
-from memp.trajectory import Step, Trajectory, storable
+from memp.trajectory import Step, Trajectory, heard
 from memp.update import MemoryUpdate
 
 if TYPE_CHECKING:
@@ -142,10 +142,7 @@ class Episode:
     def note(self, action: str, observation: str) -> None:
         """Take over one more step that an adapter has heard; what is too long is cut, and nothing is raised."""
         if action:
-            step = Step(
-                action=storable(action, "an action"), observation=storable(observation, "an observation")
-            )
-            self.hear((*self._heard, step))
+            self.hear((*self._heard, heard(action, observation)))
 
     def replay(
         self,
@@ -234,9 +231,8 @@ class Episode:
         self._broken = error is not None
         self._left = True
         if self._running is not None:
-            with suppress(
-                ValueError
-            ):  # it was entered in another context: `current` passes over what has ended
+            # ValueError: it was entered in another context. There, `current` passes over what has ended.
+            with suppress(ValueError):
                 _RUNNING.reset(self._running)
             self._running = None
 

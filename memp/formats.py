@@ -87,17 +87,13 @@ def read(
             else:
                 yield number, value
 
-    trajectories = [_finished(trajectory, reward) for trajectory in FORMATS[format](values(), refuse)]
+    trajectories = [
+        trajectory if trajectory.finished or reward is None else trajectory.ended(reward)
+        for trajectory in FORMATS[format](values(), refuse)
+    ]
     if bad and not skip_bad:
         raise _refusal(name, len(numbers), sorted(bad))
     return ReadResult(tuple(trajectories), tuple(sorted(bad)))
-
-
-def _finished(trajectory: Trajectory, reward: float | None) -> Trajectory:
-    """The trajectory, with a reward where it has none."""
-    if trajectory.finished or reward is None:
-        return trajectory
-    return trajectory.model_copy(update={"reward": float(reward), "finished": True})
 
 
 # --- formats: the value of one line -> a trajectory ---

@@ -17,7 +17,7 @@ from memp.embedding.base import Embedder, FloatMatrix, checked
 from memp.errors import ModelError, ReplyFormatError, SpaceMismatch
 from memp.procedure import Procedure
 from memp.retrieve import Retriever
-from memp.store import ProcedureStore, Quarantined, open_store
+from memp.store import ProcedureStore, Quarantined, opened_store
 from memp.update import set_aside
 
 BATCH = 256
@@ -161,20 +161,16 @@ def reembed(path: str | Path, embedder: str | Embedder) -> int:
         ModelError: if the embedder failed; then it is unchanged.
     """
     chosen = embedder_of(embedder)
-    store = open_store(path, create=False)
-    try:
-        with store.transaction():
-            keys = store.key_texts()
-            store.drop_keys()
-            store.set("embedder", chosen.name)
-            for start in range(0, len(keys), BATCH):
-                batch = keys[start : start + BATCH]
-                vectors = _embedded(chosen, [texts for _, _, texts in batch])
-                for (procedure_id, kind, texts), part in zip(batch, vectors, strict=True):
-                    store.index(procedure_id, kind, texts, part)
-            return store.counts().procedures
-    finally:
-        store.close()
+    with opened_store(path, create=False) as store, store.transaction():
+        keys = store.key_texts()
+        store.drop_keys()
+        store.set("embedder", chosen.name)
+        for start in range(0, len(keys), BATCH):
+            batch = keys[start : start + BATCH]
+            vectors = _embedded(chosen, [texts for _, _, texts in batch])
+            for (procedure_id, kind, texts), part in zip(batch, vectors, strict=True):
+                store.index(procedure_id, kind, texts, part)
+        return store.counts().procedures
 
 
 def stored_embedder(store: ProcedureStore) -> Embedder:

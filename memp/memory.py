@@ -455,4 +455,4 @@ def _restored(item: Quarantined, reward: float | None) -> Trajectory:
         return trajectory
     if reward is None or not 0 <= reward <= 1:
         raise InputError(f"{item.id!r} is an unfinished episode: say how it ended with reward= from 0 to 1")
-    return trajectory.model_copy(update={"reward": float(reward), "finished": True})
+    return trajectory.ended(reward)

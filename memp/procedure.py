@@ -95,6 +95,11 @@ class Procedure(Record):
 
     usage: Usage = Usage()
 
+    @property
+    def goal(self) -> str:
+        """What it is good for: the goal of its script, or its task where it has none."""
+        return self.script.goal if self.script is not None else self.task
+
 
 class Match(Record):
     """A procedure found for a task."""

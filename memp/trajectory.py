@@ -41,6 +41,11 @@ class Step(Record):
     """What the environment answered to that action."""
 
 
+def heard(action: str, observation: str) -> Step:
+    """The step that an adapter or a transcript tells of, as far as it can be stored; the action is not empty."""
+    return Step(action=storable(action, "an action"), observation=storable(observation, "an observation"))
+
+
 class Trajectory(Record):
     """One episode, tau = (s0, a0, o1, ..., sT) with its reward."""
 
@@ -74,6 +79,10 @@ class Trajectory(Record):
         if not task.strip():
             raise ValueError("the task is empty; say what the agent was asked for")
         return task
+
+    def ended(self, reward: float) -> Trajectory:
+        """The same, now that it is known how it ended; the reward is in [0, 1]."""
+        return self.model_copy(update={"reward": float(reward), "finished": True})
 
     @property
     def source(self) -> str:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
+from memp import ProceduralMemory, Trajectory
 from memp.guidance import CLOSE, OPEN, strip
 from tests.openai_server import OpenAIServer, Request, Response, answer
 
@@ -214,6 +215,11 @@ class KitchenServer(OpenAIServer):
         super().__enter__()
         return self
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables by which clients that are told nothing else find this server."""
+        return {"OPENAI_API_KEY": "none", "OPENAI_BASE_URL": self.base_url}
+
     def respond(self, request: Request) -> Response:
         """Return what to send for a request."""
         chat = request.path == "/v1/chat/completions"
@@ -271,6 +277,23 @@ def texts(body: Mapping[str, Any]) -> dict[str, str]:
     for role, text, _ in _entries(body):
         said[role] = f"{said[role]}\n{text}" if role in said else text
     return said
+
+
+def told(server: OpenAIServer) -> list[str]:
+    """What the system said in each request."""
+    return [texts(request.body).get("system", "") for request in server.requests]
+
+
+def actions(trajectory: Trajectory) -> tuple[str, ...]:
+    """What was done."""
+    return tuple(step.action for step in trajectory.steps)
+
+
+def kept(memory: ProceduralMemory) -> Trajectory:
+    """The one episode in quarantine."""
+    (item,) = memory.quarantine()
+    assert item.kind == "unfinished"
+    return Trajectory.model_validate(item.payload["trajectory"])
 
 
 def _entries(body: Mapping[str, Any]) -> Iterator[tuple[str, str, list[str]]]:

@@ -34,6 +34,7 @@ from memp.store.sqlite import SQLiteStore
 from memp.tokens import estimate
 from memp.update import MemoryUpdate
 from tests.factories import NOW, id_of, procedure, trajectory
+from tests.pages import printed
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -921,9 +922,8 @@ def test_without_its_packages_import_names_the_extra(
 
 def test_the_docs_run_as_they_stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = (DOCS / "agent-skills.md").read_text()
-    (block,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     monkeypatch.chdir(tmp_path)
-    subprocess.run([sys.executable, "-c", block], check=True)
+    printed("agent-skills.md", tmp_path)
     for line in re.findall(r"^\$ memp skills (.*?)(?: +#.*)?$", text, re.MULTILINE):
         assert memp_skills(*line.split()).exit_code == 0
 

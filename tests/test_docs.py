@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from memp import ProceduralMemory
-
-DOCS = Path(__file__).parent.parent / "docs"
+from tests.pages import DOCS, printed
 
 TUTORIALS = sorted(DOCS.glob("*.md"))
 
@@ -27,9 +23,7 @@ def test_a_tutorial_has_under_forty_lines(page: Path) -> None:
 
 
 def test_the_page_on_your_own_loop_runs_as_it_stands(tmp_path: Path) -> None:
-    (block,) = re.findall(r"```python\n(.*?)```", (DOCS / "agent-loop.md").read_text(), re.DOTALL)
-
-    subprocess.run([sys.executable, "-c", block], cwd=tmp_path, check=True)
+    printed("agent-loop.md", tmp_path)
 
     with ProceduralMemory.open(tmp_path / "agent.db") as memory:
         assert [kept.task for kept in memory.procedures()] == ["fetch a spoon", "fetch a fork"]

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import gc
-import os
 import re
-import subprocess
 import sys
 from asyncio import sleep
 from collections.abc import Awaitable, Callable, Iterator
@@ -43,13 +41,12 @@ from memp.integrations.inspect_ai import MemoryHooks, first_score, memory_solver
 from memp.trajectory import MAX_TEXT
 from tests.kitchen import RIGHT_WAY, SEARCH, Asked, Call, Kitchen, KitchenError, KitchenServer, plan, task
 from tests.openai_server import OpenAIServer, Request, Response, error
+from tests.pages import printed
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:The 'initial' parameter is deprecated:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:Unclosed <MemoryObject:ResourceWarning"),
 ]
-
-PAGE = Path(__file__).parent.parent / "docs" / "inspect.md"
 
 
 class BreaksOnce(KitchenServer):
@@ -71,18 +68,6 @@ def _streams_collected() -> Iterator[None]:
     with catch_warnings():
         simplefilter("ignore", ResourceWarning)
         gc.collect()
-
-
-@pytest.fixture
-def server() -> Iterator[OpenAIServer]:
-    with KitchenServer() as server:
-        yield server
-
-
-@pytest.fixture
-def memory(tmp_path: Path) -> Iterator[ProceduralMemory]:
-    with ProceduralMemory.open(tmp_path / "agent.db") as memory:
-        yield memory
 
 
 def waited(function: Callable[..., str]) -> Callable[..., Awaitable[str]]:
@@ -478,18 +463,7 @@ class InspectServer(KitchenServer):
 
 
 def test_the_page_is_true(tmp_path: Path) -> None:
-    page = PAGE.read_text(encoding="utf-8")
-    assert len(page.splitlines()) < 40
-    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    (tmp_path / "page.py").write_text(code, encoding="utf-8")
     with InspectServer(offered_only=True) as server:
-        env = os.environ | {
-            "OPENAI_API_KEY": "none",
-            "OPENAI_BASE_URL": server.base_url,
-            "INSPECT_DISPLAY": "none",
-        }
-        ran = subprocess.run(
-            [sys.executable, "page.py"], cwd=tmp_path, env=env, capture_output=True, text=True, check=True
-        )
+        out = printed("inspect.md", tmp_path, **server.environment, INSPECT_DISPLAY="none")
 
-    assert re.findall(r"(\d+) messages", ran.stdout) == ["13", "8"]
+    assert re.findall(r"(\d+) messages", out) == ["13", "8"]

@@ -6,7 +6,7 @@ import asyncio
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -37,13 +37,14 @@ from tests.kitchen import (
     Kitchen,
     KitchenError,
     KitchenServer,
+    actions,
+    kept,
     task,
-    texts,
+    told,
 )
+from tests.pages import shown
 
 pytestmark = pytest.mark.anyio
-
-PAGE = Path(__file__).parent.parent / "docs" / "langchain.md"
 
 PROMPT = "You work in a kitchen."
 
@@ -51,23 +52,6 @@ LIMIT: Any = {"recursion_limit": 30}
 """Without one, an agent of LangChain that never ends takes 10,000 steps."""
 
 Tools = Sequence[Callable[..., Any] | BaseTool]
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
-def server() -> Iterator[KitchenServer]:
-    with KitchenServer() as server:
-        yield server
-
-
-@pytest.fixture
-def memory(tmp_path: Path) -> Iterator[ProceduralMemory]:
-    with ProceduralMemory.open(tmp_path / "agent.db") as memory:
-        yield memory
 
 
 def model(server: KitchenServer, *, responses: bool = False) -> ChatOpenAI:
@@ -91,22 +75,6 @@ def cook(
 def said(thing: str = "mug") -> dict[str, Any]:
     """What the agent is invoked with."""
     return {"messages": [HumanMessage(task(thing))]}
-
-
-def actions(trajectory: Trajectory) -> tuple[str, ...]:
-    return tuple(step.action for step in trajectory.steps)
-
-
-def kept(memory: ProceduralMemory) -> Trajectory:
-    """The one episode in quarantine."""
-    (item,) = memory.quarantine()
-    assert item.kind == "unfinished"
-    return Trajectory.model_validate(item.payload["trajectory"])
-
-
-def told(server: KitchenServer) -> list[str]:
-    """What the system said in each request."""
-    return [texts(request.body).get("system", "") for request in server.requests]
 
 
 def live(memory: ProceduralMemory, server: KitchenServer, **options: Any) -> Trajectory:
@@ -437,15 +405,12 @@ async def test_without_the_package_the_error_says_what_to_install(monkeypatch: p
 def test_the_page_is_true(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    page = PAGE.read_text(encoding="utf-8")
-    assert len(page.splitlines()) < 40
-    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     with KitchenServer(offered_only=True) as server:
         monkeypatch.chdir(tmp_path)
-        monkeypatch.setenv("OPENAI_API_KEY", "none")
-        monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
+        for variable, value in server.environment.items():
+            monkeypatch.setenv(variable, value)
         names: dict[str, Any] = {}
-        exec(code, names)
+        exec(shown("langchain.md"), names)
         names["memory"].close()
 
     assert capsys.readouterr().out.split() == ["5", "2"]

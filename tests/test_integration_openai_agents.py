@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
-import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
@@ -38,19 +36,25 @@ from memp import ProceduralMemory, Trajectory
 from memp.errors import InputError, MissingExtra
 from memp.guidance import OPEN
 from memp.integrations.openai_agents import attach
-from tests.kitchen import DONE, RIGHT_WAY, SEARCH, Asked, Call, Kitchen, KitchenServer, task, texts
+from tests.kitchen import (
+    DONE,
+    RIGHT_WAY,
+    SEARCH,
+    Asked,
+    Call,
+    Kitchen,
+    KitchenServer,
+    actions,
+    kept,
+    task,
+    told,
+)
 from tests.openai_server import Request, Response, answer
+from tests.pages import printed
 
 pytestmark = pytest.mark.anyio
 
-PAGE = Path(__file__).parent.parent / "docs" / "openai-agents.md"
-
 PROTOCOLS = (OpenAIChatCompletionsModel, OpenAIResponsesModel)
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
 
 
 @pytest.fixture(autouse=True)
@@ -58,18 +62,6 @@ def _no_tracing() -> Iterator[None]:
     set_tracing_disabled(True)
     yield
     set_tracing_disabled(False)
-
-
-@pytest.fixture
-def server() -> Iterator[KitchenServer]:
-    with KitchenServer() as server:
-        yield server
-
-
-@pytest.fixture
-def memory(tmp_path: Path) -> Iterator[ProceduralMemory]:
-    with ProceduralMemory.open(tmp_path / "agent.db") as memory:
-        yield memory
 
 
 @asynccontextmanager
@@ -88,22 +80,6 @@ def cook(model: Model, tools: Iterable[Tool], **options: Any) -> Agent[Any]:
     return Agent(
         "Cook", **{"instructions": "You work in a kitchen."} | options, model=model, tools=list(tools)
     )
-
-
-def actions(trajectory: Trajectory) -> tuple[str, ...]:
-    return tuple(step.action for step in trajectory.steps)
-
-
-def kept(memory: ProceduralMemory) -> Trajectory:
-    """The one episode in quarantine."""
-    (item,) = memory.quarantine()
-    assert item.kind == "unfinished"
-    return Trajectory.model_validate(item.payload["trajectory"])
-
-
-def told(server: KitchenServer) -> list[str]:
-    """What the system said in each request."""
-    return [texts(request.body).get("system", "") for request in server.requests]
 
 
 async def live(
@@ -457,18 +433,8 @@ async def test_without_the_package_the_error_says_what_to_install(monkeypatch: p
 
 
 def test_the_page_is_true(tmp_path: Path) -> None:
-    page = PAGE.read_text(encoding="utf-8")
-    assert len(page.splitlines()) < 40
-    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     with KitchenServer(offered_only=True) as server:
-        env = os.environ | {
-            "OPENAI_API_KEY": "none",
-            "OPENAI_BASE_URL": server.base_url,
-            "OPENAI_AGENTS_DISABLE_TRACING": "1",
-        }
         # A process of its own: `run_sync` never closes its event loop.
-        ran = subprocess.run(
-            [sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True, check=True
-        )
+        out = printed("openai-agents.md", tmp_path, **server.environment, OPENAI_AGENTS_DISABLE_TRACING="1")
 
-    assert ran.stdout.split() == ["5", "2"]
+    assert out.split() == ["5", "2"]

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
-import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from importlib import import_module
 from pathlib import Path
@@ -33,31 +31,15 @@ from tests.kitchen import (
     Kitchen,
     KitchenError,
     KitchenServer,
+    actions,
+    kept,
     task,
     texts,
 )
 from tests.openai_server import OpenAIServer
+from tests.pages import printed
 
 pytestmark = pytest.mark.anyio
-
-PAGE = Path(__file__).parent.parent / "docs" / "pydantic-ai.md"
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
-def server() -> Iterator[OpenAIServer]:
-    with KitchenServer() as server:
-        yield server
-
-
-@pytest.fixture
-def memory(tmp_path: Path) -> Iterator[ProceduralMemory]:
-    with ProceduralMemory.open(tmp_path / "agent.db") as memory:
-        yield memory
 
 
 @asynccontextmanager
@@ -90,17 +72,6 @@ async def live(
         await run(server, kitchen.tools(), capability, thing=thing)
         episode.finish(kitchen.reward(thing))
     return episode.trajectory
-
-
-def actions(trajectory: Trajectory) -> tuple[str, ...]:
-    return tuple(step.action for step in trajectory.steps)
-
-
-def kept(memory: ProceduralMemory) -> Trajectory:
-    """The one episode in quarantine."""
-    (item,) = memory.quarantine()
-    assert item.kind == "unfinished"
-    return Trajectory.model_validate(item.payload["trajectory"])
 
 
 async def test_the_second_run_takes_five_steps_instead_of_eight(
@@ -291,14 +262,7 @@ def test_without_the_framework_the_extra_is_named(monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_page_is_true(tmp_path: Path) -> None:
-    page = PAGE.read_text(encoding="utf-8")
-    assert len(page.splitlines()) < 40
-    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    (tmp_path / "page.py").write_text(code, encoding="utf-8")
     with KitchenServer(offered_only=True) as server:
-        env = os.environ | {"OPENAI_API_KEY": "none", "OPENAI_BASE_URL": server.base_url}
-        ran = subprocess.run(
-            [sys.executable, "page.py"], cwd=tmp_path, env=env, capture_output=True, text=True, check=True
-        )
+        out = printed("pydantic-ai.md", tmp_path, **server.environment)
 
-    assert ran.stdout.split() == ["5", "2"]
+    assert out.split() == ["5", "2"]

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from pathlib import Path
@@ -20,22 +17,21 @@ from memp import ProceduralMemory, Trajectory
 from memp.errors import InputError, MissingExtra
 from memp.guidance import OPEN
 from memp.integrations.smolagents import attach
-from tests.kitchen import RIGHT_WAY, SEARCH, Asked, Call, Kitchen, KitchenServer, plan, task, texts
+from tests.kitchen import (
+    RIGHT_WAY,
+    SEARCH,
+    Asked,
+    Call,
+    Kitchen,
+    KitchenServer,
+    actions,
+    kept,
+    plan,
+    task,
+    texts,
+)
 from tests.openai_server import OpenAIServer, error
-
-PAGE = Path(__file__).parent.parent / "docs" / "smolagents.md"
-
-
-@pytest.fixture
-def server() -> Iterator[OpenAIServer]:
-    with KitchenServer() as server:
-        yield server
-
-
-@pytest.fixture
-def memory(tmp_path: Path) -> Iterator[ProceduralMemory]:
-    with ProceduralMemory.open(tmp_path / "agent.db") as memory:
-        yield memory
+from tests.pages import printed
 
 
 def agent(server: OpenAIServer, kitchen: Kitchen, **options: Any) -> ToolCallingAgent:
@@ -55,17 +51,6 @@ def live(memory: ProceduralMemory, server: OpenAIServer, thing: str = "mug") -> 
         attach(agent(server, kitchen)).run(task(thing))
         episode.finish(kitchen.reward(thing))
     return episode.trajectory
-
-
-def actions(trajectory: Trajectory) -> tuple[str, ...]:
-    return tuple(step.action for step in trajectory.steps)
-
-
-def kept(memory: ProceduralMemory) -> Trajectory:
-    """The one episode in quarantine."""
-    (item,) = memory.quarantine()
-    assert item.kind == "unfinished"
-    return Trajectory.model_validate(item.payload["trajectory"])
 
 
 def test_the_second_run_takes_five_steps_instead_of_eight(
@@ -212,14 +197,7 @@ def test_without_the_framework_the_extra_is_named(monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_page_is_true(tmp_path: Path) -> None:
-    page = PAGE.read_text(encoding="utf-8")
-    assert len(page.splitlines()) < 40
-    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    (tmp_path / "page.py").write_text(code, encoding="utf-8")
     with KitchenServer(offered_only=True) as server:
-        env = os.environ | {"OPENAI_API_KEY": "none", "OPENAI_BASE_URL": server.base_url}
-        ran = subprocess.run(
-            [sys.executable, "page.py"], cwd=tmp_path, env=env, capture_output=True, text=True, check=True
-        )
+        out = printed("smolagents.md", tmp_path, **server.environment)
 
-    assert ran.stdout.split() == ["5", "2"]
+    assert out.split() == ["5", "2"]

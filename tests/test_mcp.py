@@ -34,6 +34,7 @@ from memp.guidance import CLOSE, OPEN
 from memp.integrations.mcp import LISTED, app, serve_http, server
 from memp.procedure import Revision
 from tests.factories import id_of, procedure, trajectory
+from tests.pages import printed
 
 CHECKOUT = Path(__file__).parent.parent
 
@@ -299,16 +300,8 @@ def test_a_resource_that_is_not_there_says_so(memory: ProceduralMemory) -> None:
 
 
 def test_the_page_serves_over_standard_streams_as_it_stands(tmp_path: Path) -> None:
-    (block,) = re.findall(r"```python\n(.*?)```", (CHECKOUT / "docs" / "mcp.md").read_text(), re.DOTALL)
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    shown = subprocess.run(
-        [sys.executable, "-c", block],
-        cwd=tmp_path,
-        env={**os.environ, "PATH": path},
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    ).stdout
+    shown = printed("mcp.md", tmp_path, PATH=path)
 
     assert shown.startswith(OPEN)
     with ProceduralMemory.open(tmp_path / "agent.db", create=False) as kept:

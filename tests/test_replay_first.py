@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
@@ -24,8 +21,7 @@ from memp.prompts import act
 from tasks.base import expert_trajectory
 from tasks.gridworld import GridWorld
 from tests import factories
-
-DOCS = Path(__file__).parent.parent / "docs" / "replay-first.md"
+from tests.pages import printed
 
 KNOWN = "u0/little-lodge/deliver/start-9/p3"
 """A task of the grid world."""
@@ -420,11 +416,11 @@ def test_what_failed_when_it_was_done_again_is_done_no_more(memory: ProceduralMe
 
 
 def test_the_page_runs_as_it_stands(tmp_path: Path) -> None:
-    (block,) = re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL)
-    ran = subprocess.run(
-        [sys.executable, "-c", block], cwd=tmp_path, check=True, capture_output=True, text=True
-    )
-    assert ran.stdout.splitlines() == ["unproven 0 of 2", "completed 2 of 2", "diverged 1 of 3"]
+    assert printed("replay-first.md", tmp_path).splitlines() == [
+        "unproven 0 of 2",
+        "completed 2 of 2",
+        "diverged 1 of 3",
+    ]
 
 
 OPEN = ("open drawer", "take spoon")

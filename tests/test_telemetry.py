@@ -21,10 +21,10 @@ from memp import Match, ProceduralMemory, Procedure, telemetry
 from memp.errors import InputError, NotFound
 from memp.guidance import body
 from tests.factories import trajectory
+from tests.pages import shown
 
 ROOT = Path(__file__).parent.parent
 
-PAGE = ROOT / "docs" / "telemetry.md"
 
 TASK = "put a mug in the sink"
 
@@ -283,9 +283,7 @@ def test_what_goes_wrong_in_a_memory_is_traced_with_its_type(
 
 
 def test_the_page_is_true(tmp_path: Path) -> None:
-    page = PAGE.read_text(encoding="utf-8")
-    assert len(page.splitlines()) < 40
-    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    code = shown("telemetry.md")
 
     printed = run(code, tmp_path)
 

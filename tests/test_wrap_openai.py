@@ -8,7 +8,6 @@ import inspect
 import io
 import json
 import logging
-import re
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -41,10 +40,9 @@ from memp.trajectory import MAX_TEXT
 from tests.factories import trajectory
 from tests.kitchen import RIGHT_WAY, SEARCH, Kitchen, KitchenServer, task
 from tests.openai_server import OpenAIServer, Request, Response, answer, completion, error
+from tests.pages import shown
 
 TASK = "put a clean mug in the coffee machine"
-
-PAGE = Path(__file__).parent.parent / "docs" / "openai.md"
 
 Steps = list[tuple[str, str]]
 
@@ -1116,16 +1114,14 @@ def test_the_command_prints_what_it_measured_beside_the_limits() -> None:
 def test_the_page_does_what_it_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("OPENAI_API_KEY", "k")
     with KitchenServer(offered_only=True) as server:
-        monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
+        for variable, value in server.environment.items():
+            monkeypatch.setenv(variable, value)
         names: dict[str, Any] = {}
-        exec(code, names)
+        exec(shown("openai.md"), names)
         names["client"].close()
         names["memory"].close()
 
     first, second = map(int, capsys.readouterr().out.split())
     assert (first, second) == (6, 3)
-    assert len(PAGE.read_text().splitlines()) < 40

@@ -7,7 +7,7 @@ from threading import Lock
 from weakref import WeakKeyDictionary
 
 from memp.episode import Episode
-from memp.trajectory import Step, storable
+from memp.trajectory import Step, heard
 
 
 class ToolCalls:
@@ -30,7 +30,7 @@ class ToolCalls:
 
     def ended(self, episode: Episode, key: Hashable, action: str, observation: str) -> None:
         """Tell an episode of a call that has ended; one without a place, or that is made again, comes last."""
-        step = Step(action=storable(action, "an action"), observation=storable(observation, "an observation"))
+        step = heard(action, observation)
         with self._lock:
             places = self._places.setdefault(episode, [])
             if (key, None) in places:

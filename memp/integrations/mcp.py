@@ -250,11 +250,10 @@ class Tools:
             raise InputError("the steps are empty; say what to do")
         with self._memory.store.transaction():
             former = self._memory.get(id)
-            goal = former.script.goal if former.script is not None else former.task
             kept = "script" if former.trajectory is None else "proceduralization"
             revised = former.model_copy(
                 update={
-                    "script": Script(goal=goal, steps=own),
+                    "script": Script(goal=former.goal, steps=own),
                     "provenance": Provenance(granularity=kept, created=datetime.now(UTC)),
                 }
             )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from memp.errors import InputError
 from memp.store.base import Counts, ProcedureStore, Quarantined
 from memp.store.sqlite import SQLiteStore
 
-__all__ = ["Counts", "ProcedureStore", "Quarantined", "SQLiteStore", "open_store"]
+__all__ = ["Counts", "ProcedureStore", "Quarantined", "SQLiteStore", "open_store", "opened_store"]
 
 
 def open_store(target: str | Path | ProcedureStore, *, create: bool = True) -> ProcedureStore:
@@ -25,3 +27,14 @@ def open_store(target: str | Path | ProcedureStore, *, create: bool = True) -> P
     if not str(target).strip():
         raise InputError("the path of the memory is empty; give the path of a file, or ':memory:'")
     return SQLiteStore(target, create=create)
+
+
+@contextmanager
+def opened_store(target: str | Path | ProcedureStore, *, create: bool = True) -> Iterator[ProcedureStore]:
+    """Hold a store for as long as it is needed; one that was given stays open. Raises as `open_store`."""
+    store = open_store(target, create=create)
+    try:
+        yield store
+    finally:
+        if store is not target:
+            store.close()

@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import NamedTuple, TypeAlias
 
 from memp.guidance import strip
-from memp.trajectory import Step, Trajectory, storable
+from memp.trajectory import Step, Trajectory, heard, storable
 
 
 class Said(NamedTuple):
@@ -72,13 +72,7 @@ def steps(events: Iterable[Event]) -> list[Step]:
             fresh.setdefault(call.id, []).append(step)
         waiting |= fresh
         told = acted[-1].seen if acted and not fresh else []
-    return [
-        Step(
-            action=storable(step.action, "an action"),
-            observation=storable("\n".join(step.seen), "an observation"),
-        )
-        for step in made
-    ]
+    return [heard(step.action, "\n".join(step.seen)) for step in made]
 
 
 def trajectory(

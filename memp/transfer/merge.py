@@ -16,7 +16,7 @@ from memp.errors import unknown_name
 from memp.keys import BATCH, Keys, stored_embedder
 from memp.procedure import Procedure, rank
 from memp.retrieve import Retriever
-from memp.store import ProcedureStore, open_store
+from memp.store import ProcedureStore, opened_store
 from memp.transfer.form import MAX_LINE, known_namespace
 from memp.transfer.ids import Ids
 from memp.transfer.read import Bundle, Entry
@@ -97,7 +97,7 @@ def import_bundle(
         bundle = stack.enter_context(Bundle(Path(file)))
         missing = not isinstance(memory, ProcedureStore) and not Path(memory).exists()
         # A memory that is not there is made when nothing can go wrong any more but the writing.
-        store = stack.enter_context(_opened(":memory:" if missing else memory))
+        store = stack.enter_context(opened_store(":memory:" if missing else memory))
         chosen = stored_embedder(store) if embedder is None else embedder_of(embedder)
         bundle.check(chosen)
         quick = stack.enter_context(_remembering(chosen))
@@ -107,7 +107,7 @@ def import_bundle(
         if quick is not chosen:
             merge.make_ahead()
         if missing:
-            store = stack.enter_context(_opened(memory))
+            store = stack.enter_context(opened_store(memory))
             merge = _Merge(bundle, store, quick, namespace=namespace, on_conflict=on_conflict)
         return merge.write()
 
@@ -237,17 +237,6 @@ def _content(procedure: Procedure) -> tuple[object, ...]:
 def _worth(procedure: Procedure) -> tuple[float, int, bool, bool]:
     """The rank of a procedure; of two with the same, the one that says more is worth more."""
     return *rank(procedure), procedure.script is not None, procedure.trajectory is not None
-
-
-@contextmanager
-def _opened(memory: str | Path | ProcedureStore) -> Iterator[ProcedureStore]:
-    """A store for as long as it is needed; one that was given stays open."""
-    store = open_store(memory)
-    try:
-        yield store
-    finally:
-        if store is not memory:
-            store.close()
 
 
 @contextmanager

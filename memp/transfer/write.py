@@ -16,7 +16,7 @@ from typing import IO, Protocol
 
 from memp import __version__
 from memp.errors import InputError
-from memp.store import ProcedureStore, open_store
+from memp.store import ProcedureStore, opened_store
 from memp.trajectory import MAX_TEXT
 from memp.transfer.form import (
     FORMAT,
@@ -85,8 +85,7 @@ def export_bundle(
     """
     if namespace:
         known_namespace(namespace)
-    store = open_store(memory, create=False)
-    try:
+    with opened_store(memory, create=False) as store:
         _not_itself(Path(file), store)
         with _replacing(Path(file), force=force) as out, store.snapshot():
             members = write_members(out, _OfMemory(store, namespace=namespace, vectors=vectors))
@@ -94,9 +93,6 @@ def export_bundle(
             size = out.tell()
             out.seek(0)
             digest = hashlib.file_digest(out, "sha256").hexdigest()
-    finally:
-        if store is not memory:
-            store.close()
     return ExportResult(
         sha256=digest,
         bytes=size,

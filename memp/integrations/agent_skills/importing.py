@@ -11,7 +11,7 @@ from typing import Literal
 from memp.errors import InputError
 from memp.guidance import own_words, strip
 from memp.integrations.agent_skills.markup import steps_in
-from memp.integrations.agent_skills.page import Page, described_goal, goal_of, page_of, shown_steps, steps_of
+from memp.integrations.agent_skills.page import Page, described_goal, page_of, shown_steps, steps_of
 from memp.integrations.agent_skills.reading import Skill, read_skills
 from memp.memory import ProceduralMemory
 from memp.procedure import Procedure, Provenance, Revision, Script, rank
@@ -139,7 +139,7 @@ def _edited_script(page: Page, procedure: Procedure) -> Script | None:
     hidden = every[len(shown) :]
     # What is on the page besides steps: how the procedure fared, and where the record is.
     around = {expected[0], *expected[-2 if hidden else -1 :]}
-    goal = described_goal(procedure, page.description) if new_goal else goal_of(procedure)
+    goal = described_goal(procedure, page.description) if new_goal else procedure.goal
     return _script(goal, [*(step for step in told if step not in around), *hidden])
 
 

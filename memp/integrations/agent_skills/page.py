@@ -69,20 +69,15 @@ def shown_steps(procedure: Procedure) -> tuple[str, ...]:
     return steps
 
 
-def goal_of(procedure: Procedure) -> str:
-    """What a procedure is good for: the goal of its script, or its task where it has none."""
-    return procedure.script.goal if procedure.script is not None else procedure.task
-
-
 def described_goal(procedure: Procedure, description: str) -> str:
     """The goal that a description tells, where that of the procedure was changed to it."""
-    return description.removesuffix(_when(procedure)).rstrip(" .") or goal_of(procedure)
+    return description.removesuffix(_when(procedure)).rstrip(" .") or procedure.goal
 
 
 def _name(procedure: Procedure) -> str:
     """Words a person recognises, and the id. It is made anew: what stands in a store may be no name."""
     own_id = procedure_id(procedure.source, procedure.namespace)
-    ascii_text = unicodedata.normalize("NFKD", goal_of(procedure)[:1000]).encode("ascii", "ignore").decode()
+    ascii_text = unicodedata.normalize("NFKD", procedure.goal[:1000]).encode("ascii", "ignore").decode()
     words = re.sub(r"[^a-z0-9]+", "-", ascii_text.lower())
     room = MAX_NAME - len(own_id) - 1
     return f"{words.strip('-')[:room].strip('-') or 'procedure'}-{own_id}"
@@ -90,7 +85,7 @@ def _name(procedure: Procedure) -> str:
 
 def _description(procedure: Procedure) -> str:
     when = _when(procedure)
-    return _line(goal_of(procedure), MAX_DESCRIPTION - len(when)).rstrip(" .") + when
+    return _line(procedure.goal, MAX_DESCRIPTION - len(when)).rstrip(" .") + when
 
 
 def _when(procedure: Procedure) -> str:
@@ -121,7 +116,7 @@ def _metadata(procedure: Procedure) -> dict[str, str]:
 
 def _body(procedure: Procedure) -> str:
     steps, shown = steps_of(procedure), shown_steps(procedure)
-    parts = [f"# {_line(goal_of(procedure), 120)}", _outcome(procedure), "## Steps"]
+    parts = [f"# {_line(procedure.goal, 120)}", _outcome(procedure), "## Steps"]
     parts.append("\n".join(_item(number, step) for number, step in enumerate(shown, 1)))
     if len(shown) < len(steps):
         parts.append(f"{len(steps) - len(shown)} more steps did not fit here; the record has them.")
