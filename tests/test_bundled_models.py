@@ -76,12 +76,15 @@ def test_the_models_take_less_than_ten_megabytes_together() -> None:
 
 @each_model
 def test_a_model_loads_with_nothing_of_memp_imported(name: str) -> None:
+    world = GridWorld()
+    observation, info = world.reset(0)
+    prompt = act.render(info["task"], "", observation, world.admissible())
     code = f"""
 import sys
 from transformers import AutoModelForCausalLM, AutoTokenizer
 tokenizer = AutoTokenizer.from_pretrained({str(MODELS / name)!r})
 model = AutoModelForCausalLM.from_pretrained({str(MODELS / name)!r})
-chat = [{{"role": "user", "content": "Task: Fetch the box of the amber barn. You are at column 0 row 0."}}]
+chat = [{{"role": "user", "content": {prompt!r}}}]
 ids = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt")
 print(tokenizer.decode(model.generate(**ids, max_new_tokens=24)[0][ids["input_ids"].shape[1]:]))
 assert not any(module.split(".")[0] in ("memp", "evals", "tasks") for module in sys.modules)
@@ -122,13 +125,14 @@ def test_a_model_does_not_read_how_a_procedure_fared(name: str) -> None:
     assert [tokenizer(outcome(each))["input_ids"] for each in (used, procedure())] == [[], []]
 
 
-def test_a_script_that_the_base_model_distils_names_the_sign_that_worked() -> None:
+@each_model
+def test_a_script_that_a_model_distils_names_the_sign_that_worked(name: str) -> None:
     told = right = 0
     for trajectory in experts():
         sign = rules(0)[style_of(trajectory)].sign
         if sign not in [step.action for step in trajectory.steps]:
             continue
-        script = ask(loaded("memp-base"), distil.render(trajectory), distil.parse, distil.SCHEMA)
+        script = ask(loaded(name), distil.render(trajectory), distil.parse, distil.SCHEMA)
         told += 1
         right += any(SIGN_WORDS[sign] in step for step in script.steps)
     assert told > 10

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from itertools import count, islice
+from itertools import count, islice, pairwise
 from pathlib import Path
 from string import Template
 
@@ -63,10 +63,11 @@ The tokenizer knows $words words and fixed phrases; whatever else a prompt says 
 
 `python -m evals.training $name` trains it anew: Muon, and AdamW for embeddings and norms, both at the learning rate
 $learning_rate with warm-up and cosine decay; $steps steps of at most $batch_tokens tokens with their padding, seed
-$seed; $tokens tokens in all, $minutes minutes on two shared cores. An answer counts in full, and in it a name or a
-verdict on names $crucial_weight times, for there are few; what is read counts $text_weight, and a name that is read
-again $known_name_weight, for it can only be looked up and copied, as in an answer. Other processors round
-differently, and so come to other weights.
+$seed; $tokens tokens in all. It took $minutes minutes on two cores that other work shared, and would have taken
+$alone had all of it gone as fast as its fastest part. An answer counts in full, and in it a name or a verdict on
+names $crucial_weight times, for there are few; what is read counts $text_weight, and a name that is read again
+$known_name_weight, for it can only be looked up and copied, as in an answer. Other processors round differently, and
+so come to other weights.
 
 | step | tokens | loss | answers right on held-out demonstrations, % |
 |---|---|---|---|
@@ -120,6 +121,7 @@ def _filled(
         words=len(WORDS),
         tokens=f"{last.tokens / 1e6:.0f} M",
         minutes=f"{last.seconds / 60:.0f}",
+        alone=f"{_undisturbed(curve) / 60:.0f}",
         text_weight=TEXT_WEIGHT,
         known_name_weight=KNOWN_NAME_WEIGHT,
         crucial_weight=f"{CRUCIAL_WEIGHT:.0f}",
@@ -128,3 +130,11 @@ def _filled(
         right=", ".join(f"{lesson} {100 * share:.1f} %" for lesson, share in right.items()),
         cells=CLASSIC_SIZE,
     )
+
+
+def _undisturbed(curve: Sequence[Point]) -> float:
+    """The seconds of a training whose every step takes as long as between the two points that were made fastest."""
+    paces = [
+        (after.seconds - before.seconds) / (after.step - before.step) for before, after in pairwise(curve)
+    ]
+    return curve[-1].step * min(paces, default=curve[-1].seconds / curve[-1].step)
