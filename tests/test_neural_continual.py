@@ -15,7 +15,7 @@ from evals.learners.matrix import (
 )
 from evals.learners.sequences import Sequences
 from memp.errors import InputError
-from memp.neural.continual import Examples, Kept, Learner, bits_right, exact, losses
+from memp.neural.continual import BITS, Examples, Kept, Learner, bits_right, exact
 from memp.neural.dnc import DNC
 from memp.neural.ewc import EWC
 from memp.neural.replay import Prioritized, Reservoir
@@ -41,8 +41,8 @@ def test_only_what_is_asked_for_counts() -> None:
     logits = torch.zeros_like(some.y)
     elsewhere = logits + 100 * (1 - some.asked).unsqueeze(-1)
 
-    assert torch.allclose(losses(elsewhere, some), torch.full((8,), float(np.log(2))))
-    assert torch.equal(losses(logits, some), losses(elsewhere, some))
+    assert torch.allclose(BITS.losses(elsewhere, some), torch.full((8,), float(np.log(2))))
+    assert torch.equal(BITS.losses(logits, some), BITS.losses(elsewhere, some))
 
 
 def test_an_answer_is_exact_only_if_all_its_bits_are_right() -> None:

@@ -250,7 +250,7 @@ def test_a_mask_leaves_numbers_out_of_the_comparison() -> None:
 
     def found(masks: Tensor) -> list[float]:
         pointers = addressing.pointers(keys, strengths, masks)
-        both: list[float] = addressing.content(memory, addressing.norms(memory, masks), pointers)[
+        both: list[float] = addressing.content(memory, addressing.inverse_norms(memory, masks), pointers)[
             0, 0
         ].tolist()
         return both

@@ -21,33 +21,33 @@ from memp.errors import InputError
 RUN = ("finetune", "ewc-10", "prioritized", "derpp", "lstm-replay", "joint")
 """One arm of each kind of learning in sequence."""
 
+IN_SEQUENCE = [
+    "continual",
+    *(word for arm in RUN for word in ("--arm", arm)),
+    *("--steps", "2", "--tested", "8", "--buffer", "16"),
+]
+
 SMALL = {
-    "continual": [
-        *(word for arm in RUN for word in ("--arm", arm)),
-        "--steps",
-        "2",
-        "--tested",
-        "8",
-        "--buffer",
-        "16",
-    ],
-    "dnc": ["--steps", "2", "--tested", "4"],
+    "continual": IN_SEQUENCE,
+    "functions": [*IN_SEQUENCE, "--tasks", "functions"],
+    "dnc": ["dnc", "--steps", "2", "--tested", "4"],
     "cppo": [
+        "cppo",
         *(word for arm in ("ppo", "ewc", "cppo-d2") for word in ("--arm", arm)),
         *("--iterations", "2", "--tested", "20", "--stored", "8"),
     ],
-    "maml": ["--iterations", "3", "--tested", "6"],
+    "maml": ["maml", "--iterations", "3", "--tested", "6"],
 }
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A small run of each study, with two seeds."""
+    """A small run of each study and of each kind of tasks, with two seeds."""
     made = {}
     for study, options in SMALL.items():
         made[study] = tmp_path_factory.mktemp(study)
         out = ["--seeds", "2", "--concurrency", "2", "--out", str(made[study])]
-        result = CliRunner().invoke(main, [study, *options, *out])
+        result = CliRunner().invoke(main, [*options, *out])
         assert result.exit_code == 0, result.output
     return made
 
@@ -57,18 +57,22 @@ def lines(folder: Path) -> list[dict[str, Any]]:
     return found
 
 
-def test_every_arm_is_tested_in_every_task_after_every_task(folders: dict[str, Path]) -> None:
-    cells = read(folders["continual"] / EPISODES, Cell)[0]
+@pytest.mark.parametrize(("study", "tasks"), [("continual", "sequences"), ("functions", "functions")])
+def test_every_arm_is_tested_in_every_task_after_every_task(
+    folders: dict[str, Path], study: str, tasks: str
+) -> None:
+    cells = read(folders[study] / EPISODES, Cell)[0]
     for arm in RUN:
         way = WAYS[arm]
         found = {(cell.seed, cell.after, cell.task) for cell in cells if cell.arm == arm}
-        stages = (len(TASKS),) if way.joint else range(len(TASKS) + 1)
-        assert found == {(seed, after, task) for seed in (0, 1) for after in stages for task in TASKS}
+        names = TASKS[tasks]
+        stages = (len(names),) if way.joint else range(len(names) + 1)
+        assert found == {(seed, after, task) for seed in (0, 1) for after in stages for task in names}
 
 
 def test_arms_begin_with_the_same_weights_and_the_same_held_out_sequences(folders: dict[str, Path]) -> None:
     cells = read(folders["continual"] / EPISODES, Cell)[0]
-    for task in TASKS:
+    for task in TASKS["sequences"]:
         first = {
             (cell.success, cell.reward)
             for cell in cells
@@ -109,7 +113,13 @@ def test_continual_ppo_is_told_with_its_four_metrics(folders: dict[str, Path]) -
         assert [line["arm"] for line in found if line["metric"] == metric] == ["ppo", "ewc", "cppo-d2"]
 
 
-@pytest.mark.parametrize("study", ["continual", "cppo", "dnc"])
+def test_functions_are_told_by_the_variance_that_is_explained(folders: dict[str, Path]) -> None:
+    found = lines(folders["functions"])
+    assert {line["arm"] for line in found if line["metric"] == "explained"} == set(RUN)
+    assert not any(line["metric"] == "bits" for line in found)
+
+
+@pytest.mark.parametrize("study", ["continual", "functions", "cppo", "dnc"])
 def test_what_was_found_is_drawn(folders: dict[str, Path], study: str) -> None:
     for picture in ("plot.png", *(["memory.png"] if study == "dnc" else [])):
         assert (folders[study] / picture).read_bytes().startswith(b"\x89PNG")
@@ -122,7 +132,7 @@ def test_a_study_that_was_broken_off_comes_out_the_same(
     whole = (folders[study] / EPISODES).read_bytes().splitlines(keepends=True)
     (tmp_path / EPISODES).write_bytes(b"".join(whole[: len(whole) - 3]))
     (tmp_path / "manifest.json").write_bytes((folders[study] / "manifest.json").read_bytes())
-    result = CliRunner().invoke(main, [study, *SMALL[study], "--seeds", "2", "--out", str(tmp_path)])
+    result = CliRunner().invoke(main, [*SMALL[study], "--seeds", "2", "--out", str(tmp_path)])
 
     assert result.exit_code == 0, result.output
     assert sorted((tmp_path / EPISODES).read_bytes().splitlines(keepends=True)) == sorted(whole)
@@ -144,6 +154,11 @@ def test_an_unknown_arm_and_nothing_to_do_are_refused(kind: type[Any]) -> None:
     with pytest.raises(InputError, match="seeds=0 is too low"):
         kind(seeds=0)
     assert kind(arms=kind.known[::-1]).arms == kind.known
+
+
+def test_unknown_tasks_are_refused() -> None:
+    with pytest.raises(InputError, match="unknown tasks 'function'. Did you mean 'functions'"):
+        Continual(tasks="function")
 
 
 def test_lengths_the_wrong_way_round_are_refused() -> None:

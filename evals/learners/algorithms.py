@@ -20,7 +20,7 @@ from evals.learners.scores import report
 from evals.learners.sequences import Sequences
 from evals.learners.settings import FAMILIES, LONGER, Algorithms
 from evals.reports.figure import Panel, colours, grid
-from memp.neural.continual import Examples, losses
+from memp.neural.continual import BITS, Examples
 from memp.neural.dnc import DNC
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def trained(study: Algorithms, arm: str, family: str, seed: int) -> nn.Module:
     torch.manual_seed(seed)
     random = torch.Generator().manual_seed(2 * seed)
     kind = "lstm" if arm == "lstm" else "dnc"
-    trainee = network(kind, SEQUENCES, slots=study.slots, links=arm != "dnc-no-links")
+    trainee = network(kind, SEQUENCES.inputs, SEQUENCES.bits, slots=study.slots, links=arm != "dnc-no-links")
     steps = int(study.steps * LONG.get(family, 1) * (4 if kind == "lstm" else 1))
     optimizer = torch.optim.Adam(trainee.parameters(), lr=RATES[kind])
     schedule = LambdaLR(optimizer, partial(_rate, steps=steps))
@@ -127,7 +127,7 @@ def trained(study: Algorithms, arm: str, family: str, seed: int) -> nn.Module:
         times = int(torch.randint(once, often + 1, (), generator=random))
         examples = draw(family, (items, times), BATCH, random)
         optimizer.zero_grad()
-        losses(trainee(examples.x)[0], examples).mean().backward()
+        BITS.losses(trainee(examples.x)[0], examples).mean().backward()
         nn.utils.clip_grad_norm_(trainee.parameters(), 10.0)
         optimizer.step()
         schedule.step()

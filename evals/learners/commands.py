@@ -10,7 +10,7 @@ import click
 
 from evals.learners.console import conduct
 from evals.learners.cppo_arms import Cppo
-from evals.learners.settings import Algorithms, Continual, Neural, Sinusoids
+from evals.learners.settings import TASKS, Algorithms, Continual, Neural, Sinusoids
 from evals.learners.skills import REGIMES, Regime, Skills
 from evals.options import together
 
@@ -100,6 +100,11 @@ def learn(kind: type[Neural], quick: bool, out: Path | None, workers: int, given
 @number(Continual, "--steps", "Of training, for each task")
 @number(Continual, "--buffer", "Sequences of earlier tasks that are kept")
 @number(Continual, "--tested", "Held-out sequences of each task")
+@click.option(
+    "--tasks",
+    type=click.Choice(list(TASKS)),
+    help=f"Sequences of bits, or functions of 64 numbers [default: {Continual.tasks}].",
+)
 @neural(Continual, "One seed, shorter training and sequences: a first look, in under a minute.")
 def continual(quick: bool, out: Path | None, workers: int, **given: Any) -> None:
     """Compare ways to learn four tasks one after the other, without forgetting (extra `neural`)."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from evals.learners.cells import Cell
-from evals.learners.networks import network, scored
-from evals.learners.sequences import Sequences
+from evals.learners.curricula import curriculum
+from evals.learners.networks import network
 from evals.learners.settings import TASKS, WAYS, Continual
 from memp.neural.continual import Examples, Kept, Learner
 from memp.neural.ewc import EWC
@@ -30,29 +30,31 @@ class _Life:
     def __init__(self, study: Continual, name: str, seed: int) -> None:
         self._study, self._name, self._seed, self._arm = study, name, seed, WAYS[name]
         torch.manual_seed(seed)
-        self._sequences = Sequences(TASKS)
-        self._network = network(self._arm.network, self._sequences)
+        self._tasks = TASKS[study.tasks]
+        self._curriculum = curriculum(study)
+        self._network = network(self._arm.network, self._curriculum.inputs, self._curriculum.outputs)
         self._learner = Learner(
             self._network,
             learning_rate=LEARNING_RATE,
             replay=self._buffer(),
             distil=self._arm.distil,
             ewc=EWC(self._network, self._arm.strength) if self._arm.strength else None,
+            answers=self._curriculum.answers,
             seed=seed,
         )
         self._training = torch.Generator().manual_seed(2 * seed)
         held_out = torch.Generator().manual_seed(2 * seed + 1)
-        self._tests = {task: self._draw(task, held_out, study.tested) for task in TASKS}
+        self._tests = {task: self._draw(task, held_out, study.tested) for task in self._tasks}
 
     def live(self) -> list[Cell]:
         """Learn and be tested."""
         if self._arm.joint:
-            for step in range(self._study.steps * len(TASKS)):
-                task = TASKS[step % len(TASKS)]
+            for step in range(self._study.steps * len(self._tasks)):
+                task = self._tasks[step % len(self._tasks)]
                 self._learner.learn(self._draw(task, self._training, self._study.batch), "all")
-            return self._tested(len(TASKS))
+            return self._tested(len(self._tasks))
         cells = self._tested(0)
-        for number, task in enumerate(TASKS):
+        for number, task in enumerate(self._tasks):
             for _ in range(self._study.steps * self._arm.times):
                 self._learner.learn(self._draw(task, self._training, self._study.batch), task)
             self._learner.end_task(self._draw(task, self._training, CONSOLIDATED))
@@ -62,12 +64,12 @@ class _Life:
     def _buffer(self) -> Replay[Kept] | None:
         study = self._study
         if self._arm.replay == "prioritized":
-            steps = study.steps * (len(TASKS) - 1)
+            steps = study.steps * (len(self._tasks) - 1)
             return Prioritized(study.buffer, beta_steps=steps, seed=self._seed)
         return Reservoir(study.buffer, seed=self._seed) if self._arm.replay else None
 
     def _draw(self, task: str, random: torch.Generator, batch: int) -> Examples:
-        return self._sequences.mixed(task, self._study.longest, batch, random, shortest=self._study.shortest)
+        return self._curriculum.draw(task, batch, random)
 
     def _tested(self, after: int) -> list[Cell]:
         """How the learner does in every task now."""
@@ -82,7 +84,7 @@ class _Life:
                     number=number,
                     task=task,
                     steps=examples.asked.sum(0).mean().item(),
-                    **scored(answers, examples),
+                    **self._curriculum.scored(answers, examples),
                 )
             )
         return cells

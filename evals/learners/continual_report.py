@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from math import isnan
+from math import inf, isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from evals.learners.matrix import (
     matrix,
     plasticity,
 )
+from evals.learners.networks import NEAR
 from evals.learners.report import Column, Report, publish
 from evals.learners.scores import by_learner, report
 from evals.reports.figure import Panel, colours, grid
@@ -27,11 +28,9 @@ from evals.reports.figure import Panel, colours, grid
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-HEADLINE = ("steps", "batch", "buffer", "tested", "seed", "seeds", "commit")
+HEADLINE = ("tasks", "steps", "batch", "buffer", "tested", "seed", "seeds", "commit")
 
 COLUMNS = (
-    Column("accuracy %", "accuracy", "sequences answered without a mistake, in all tasks at the end", 100),
-    Column("bits %", "bits", "bits that are right, in all tasks at the end", 100),
     Column("BWT", "bwt", "what learning the later tasks did to the earlier ones, in accuracy", 100, "+.1f"),
     Column("forgetting", "forgetting", "how far below its best accuracy an earlier task ends", 100),
     Column(
@@ -40,22 +39,37 @@ COLUMNS = (
     Column("learned %", "plasticity", "accuracy in each task right after learning it", 100),
 )
 
+FIRST = {
+    "sequences": (
+        Column(
+            "accuracy %", "accuracy", "sequences answered without a mistake, in all tasks at the end", 100
+        ),
+        Column("bits %", "bits", "bits that are right, in all tasks at the end", 100),
+    ),
+    "functions": (
+        Column("accuracy %", "accuracy", f"answers to within {NEAR}, in all tasks at the end", 100),
+        Column("explained %", "explained", "of the variance of the answers, in all tasks at the end", 100),
+    ),
+}
+"""The columns before those, for each kind of task; the last one is of the score of an answer."""
+
 LIMITS = {
     "accuracy": (0.0, 1.0),
     "bits": (0.0, 1.0),
+    "explained": (-inf, 1.0),
     "plasticity": (0.0, 1.0),
     "forgetting": (-1.0, 1.0),
     "bwt": (-1.0, 1.0),
     "fwt": (-1.0, 1.0),
 }
 
-NOTE = "Held-out sequences; each arm learns the tasks in the same order, with as many fresh sequences."
+NOTE = "Held-out examples; each arm learns the tasks in the same order, with as many fresh examples."
 
 
-def measure(cells: Sequence[Cell]) -> dict[str, float]:
-    """The metrics of one learner; those of a sequence only if it learned one."""
+def measure(cells: Sequence[Cell], *, score: str) -> dict[str, float]:
+    """The metrics of one learner, with the name of its mean score; those of a sequence only if it learned one."""
     exact = matrix(cells, lambda cell: cell.success)
-    found = {"accuracy": accuracy(exact), "bits": accuracy(matrix(cells, lambda cell: cell.reward))}
+    found = {"accuracy": accuracy(exact), score: accuracy(matrix(cells, lambda cell: cell.reward))}
     if isnan(exact[0, 0]):
         return found
     return {
@@ -70,7 +84,9 @@ def measure(cells: Sequence[Cell]) -> dict[str, float]:
 def write(out: Path, rows: Sequence[Cell], manifest: Mapping[str, Any]) -> Report:
     """Write the report of a study, and return what it says."""
     arms = [arm for arm in manifest["arms"] if any(row.arm == arm for row in rows)]
-    found = report(rows, measure, COLUMNS, arms=arms, limits=LIMITS, note=NOTE)
+    first = FIRST[manifest["tasks"]]
+    measured = partial(measure, score=first[-1].metric)
+    found = report(rows, measured, (*first, *COLUMNS), arms=arms, limits=LIMITS, note=NOTE)
     draw = partial(_plot, "accuracy in every task after every task (means over seeds)", rows, arms)
     return publish(out, manifest, found, headline=HEADLINE, pictures={"plot.png": draw})
 
@@ -104,5 +120,5 @@ def _plot(title: str, rows: Sequence[Cell], arms: Sequence[str]) -> bytes:
             axis.set_xlabel("learned last")
         axis.set_ylabel(panel.label)
 
-    panels = (Panel("matrix", "learned last"), Panel("errors", "wrong sequences %"))
+    panels = (Panel("matrix", "learned last"), Panel("errors", "wrong %"))
     return grid(title, means, panels, draw, height=2.6, legend=True)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from evals.learners.sequences import Sequences
 from memp.neural.continual import Examples, bits_right, exact
 from memp.neural.dnc import DNC
 
@@ -25,12 +25,15 @@ class Lstm(nn.Module):
         return self._output(self._lstm(x)[0]), None
 
 
-def network(kind: str, sequences: Sequences, *, slots: int = 12, links: bool = True) -> nn.Module:
+def network(kind: str, inputs: int, outputs: int, *, slots: int = 12, links: bool = True) -> nn.Module:
     """A network of a kind: a DNC, or an LSTM with about as many weights, which has neither slots nor links."""
-    inputs, bits = sequences.inputs, sequences.bits
     if kind == "lstm":
-        return Lstm(inputs, bits, hidden=80)
-    return DNC(inputs, bits, slots=slots, width=8, read_heads=2, hidden=48, deallocate=True, links=links)
+        return Lstm(inputs, outputs, hidden=80)
+    return DNC(inputs, outputs, slots=slots, width=8, read_heads=2, hidden=48, deallocate=True, links=links)
+
+
+NEAR = 0.1
+"""How far a number may be from the right one to count as right."""
 
 
 def scored(answers: Tensor, examples: Examples) -> dict[str, Any]:
@@ -39,4 +42,17 @@ def scored(answers: Tensor, examples: Examples) -> dict[str, Any]:
         "episodes": answers.shape[1],
         "success": exact(answers, examples).float().mean().item(),
         "reward": bits_right(answers, examples).mean().item(),
+    }
+
+
+def scored_numbers(answers: Tensor, examples: Examples) -> dict[str, Any]:
+    """The same of numbers: the share that is right, and the share of their variance that is explained.
+
+    To answer with the mean explains nothing of it; what explains less than nothing is worse than that.
+    """
+    apart = answers - examples.y
+    return {
+        "episodes": answers.shape[1],
+        "success": (apart.abs() <= NEAR).float().mean().item(),
+        "reward": 1 - (apart.square().mean() / torch.var(examples.y, correction=0)).item(),
     }

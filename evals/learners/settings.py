@@ -73,8 +73,11 @@ class Neural(ABC):
         }
 
 
-TASKS = ("copy", "reverse", "invert", "rotate")
-"""What is learned one after the other, in this order."""
+TASKS: Mapping[str, tuple[str, ...]] = {
+    "sequences": ("copy", "reverse", "invert", "rotate"),
+    "functions": ("sine", "cosine", "magnitude", "sign"),
+}
+"""What is learned one after the other, in this order: of sequences of bits, or of 64 numbers."""
 
 STRENGTHS = {"ewc": 100, "ewc-1": 1, "ewc-10": 10}
 """Of the penalty of elastic weight consolidation, swept; each is an arm."""
@@ -126,6 +129,9 @@ class Continual(Neural):
     }
     known = tuple(WAYS)
 
+    tasks: str = "sequences"
+    """Which of `TASKS` are learned."""
+
     seeds: int = 4
 
     steps: int = 500
@@ -145,14 +151,22 @@ class Continual(Neural):
     """Held-out sequences of each task."""
 
     def __post_init__(self) -> None:
-        """Raise `InputError` also if lengths are the wrong way round."""
+        """Raise `InputError` also if there are no such tasks, or lengths are the wrong way round."""
         super().__post_init__()
+        if self.tasks not in TASKS:
+            raise unknown_name("tasks", self.tasks, TASKS)
         if self.longest < self.shortest:
             raise InputError(f"longest={self.longest!r} is below shortest={self.shortest!r}")
 
     def rows_of(self, unit: tuple[str, int]) -> int:
         """How many cells a unit has."""
-        return len(TASKS) * (1 if WAYS[unit[0]].joint else len(TASKS) + 1)
+        tasks = len(TASKS[self.tasks])
+        return tasks * (1 if WAYS[unit[0]].joint else tasks + 1)
+
+    @property
+    def folder(self) -> str:
+        """The name of its folder, where none is given."""
+        return super().folder if self.tasks == "sequences" else f"{self.study}-{self.tasks}-{self.seed}"
 
 
 LONGER: Mapping[str, tuple[tuple[int, int], ...]] = {

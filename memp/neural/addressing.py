@@ -20,8 +20,8 @@ EPSILON = 1e-6
 """What keeps norms, logarithms and quotients away from 0."""
 
 
-def norms(memory: Tensor, masks: Tensor | None = None) -> Tensor:
-    """How long each slot is, as heads compare it.
+def inverse_norms(memory: Tensor, masks: Tensor | None = None) -> Tensor:
+    """1 / |M|: one over the length of each slot, as heads compare it.
 
     Args:
         memory: (B, N, W).
@@ -32,8 +32,8 @@ def norms(memory: Tensor, masks: Tensor | None = None) -> Tensor:
     """
     if masks is None:
         lengths: Tensor = torch.linalg.vector_norm(memory, dim=-1)
-        return (lengths.square() + EPSILON).sqrt().unsqueeze(-2)
-    return (torch.bmm(masks.square(), memory.square().mT) + EPSILON).sqrt()
+        return (lengths.square() + EPSILON).rsqrt().unsqueeze(-2)
+    return (torch.bmm(masks.square(), memory.square().mT) + EPSILON).rsqrt()
 
 
 def pointers(keys: Tensor, strengths: Tensor, masks: Tensor | None = None) -> Tensor:
@@ -42,28 +42,28 @@ def pointers(keys: Tensor, strengths: Tensor, masks: Tensor | None = None) -> Te
     Args:
         keys: (B, heads, W).
         strengths: beta, (B, heads), at least 1.
-        masks: As in `norms`.
+        masks: As in `inverse_norms`.
 
     Returns:
         (B, heads, W).
     """
     shown = keys if masks is None else keys * masks
-    scaled = shown * (strengths / (shown.square().sum(-1) + EPSILON).sqrt()).unsqueeze(-1)
+    scaled = shown * (strengths * (shown.square().sum(-1) + EPSILON).rsqrt()).unsqueeze(-1)
     return scaled if masks is None else scaled * masks
 
 
-def content(memory: Tensor, lengths: Tensor, keys: Tensor) -> Tensor:
+def content(memory: Tensor, inverse: Tensor, keys: Tensor) -> Tensor:
     """C(M, k, beta): the softmax over slots of the cosine to a key, times its strength.
 
     Args:
         memory: (B, N, W).
-        lengths: The `norms` of its slots, (B, heads or 1, N).
+        inverse: The `inverse_norms` of its slots, (B, heads or 1, N).
         keys: As `pointers`, (B, heads, W).
 
     Returns:
         Weightings, (B, heads, N).
     """
-    return torch.softmax(torch.bmm(keys, memory.mT) / lengths, -1)
+    return torch.softmax(torch.bmm(keys, memory.mT) * inverse, -1)
 
 
 def retention(free: Tensor, read: Tensor) -> Tensor:
@@ -156,17 +156,18 @@ def linked(links: Tensor, precedence: Tensor, written: Tensor, read: Tensor) -> 
 
 
 class _Linked(torch.autograd.Function):
-    """`linked` for one write head, with a backward pass of its own that reads and writes the links far less often."""
+    """`linked` for one write head, with passes of its own that read, write and allocate links far less often.
 
-    generate_vmap_rule = True
+    Tensors of the size of all links are too large to be kept by the allocator: a new one costs more than what is
+    computed in it.
+    """
 
     @staticmethod
     def forward(
         links: Tensor, precedence: Tensor, written: Tensor, read: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         row = written.unsqueeze(-1)
-        kept = (1 - row - written.unsqueeze(-2)).mul_(links)
-        now = torch.addcmul(kept, row, precedence.unsqueeze(-2))
+        now = (1 - row - written.unsqueeze(-2)).mul_(links).addcmul_(row, precedence.unsqueeze(-2))
         now.diagonal(dim1=-2, dim2=-1).zero_()
         return now, torch.bmm(read, now.mT), torch.bmm(read, now)
 
@@ -183,10 +184,22 @@ class _Linked(torch.autograd.Function):
         row, nothing = written.unsqueeze(-1), to_now.diagonal(dim1=-2, dim2=-1)
         to_links = (1 - row - written.unsqueeze(-2)).mul_(to_now)
         to_links.diagonal(dim1=-2, dim2=-1).zero_()
-        through = to_now * links  # 0 on the diagonal, as the links are
-        to_written = (to_now @ precedence.unsqueeze(-1)).squeeze(-1) - nothing * precedence
-        to_precedence = (row.mT @ to_now).squeeze(-2) - nothing * written
+        to_written = torch.bmm(precedence.unsqueeze(-2), to_now.mT).squeeze(-2) - nothing * precedence
+        to_precedence = torch.bmm(row.mT, to_now).squeeze(-2) - nothing * written
+        # In place, unless this pass is to be differentiated too; 0 on the diagonal, as the links are.
+        through = to_now * links if torch.is_grad_enabled() else to_now.mul_(links)
         return to_links, to_precedence, to_written - through.sum(-1) - through.sum(-2), to_read
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int | None, ...], *given: Tensor) -> tuple[Any, Any]:
+        """What is mapped over are so many more sequences."""
+        size = info.batch_size
+        folded = [
+            (part.expand(size, *part.shape) if dim is None else part.movedim(dim, 0)).flatten(0, 1)
+            for part, dim in zip(given, in_dims, strict=True)
+        ]
+        parts = _Linked.apply(*folded)  # type: ignore[no-untyped-call]
+        return tuple(part.unflatten(0, (size, -1)) for part in parts), (0, 0, 0)
 
 
 def preceded(precedence: Tensor, written: Tensor) -> Tensor:

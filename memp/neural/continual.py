@@ -6,7 +6,7 @@ Sizes: T steps, B sequences.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,7 @@ class Examples(NamedTuple):
     """(T, B, inputs)."""
 
     y: Tensor
-    """Bits, (T, B, outputs)."""
+    """Bits or numbers, (T, B, outputs)."""
 
     asked: Tensor
     """1 where they are asked for and 0 elsewhere, (T, B)."""
@@ -58,18 +58,57 @@ class Kept(NamedTuple):
     """(T, 1, outputs)."""
 
 
-def losses(logits: Tensor, examples: Examples) -> Tensor:
-    """The mean cross-entropy of the bits that each sequence is asked for.
+class Answers(Protocol):
+    """What kind of answers sequences ask for."""
 
-    Args:
-        logits: (T, B, outputs).
-        examples: What is asked for.
+    def losses(self, outputs: Tensor, examples: Examples) -> Tensor:
+        """The mean negative log-likelihood, up to a constant, of what each sequence is asked for.
 
-    Returns:
-        (B,).
-    """
-    bits = binary_cross_entropy_with_logits(logits, examples.y, reduction="none").mean(-1)
-    return (bits * examples.asked).sum(0) / examples.asked.sum(0)
+        Args:
+            outputs: Of the network, (T, B, outputs).
+            examples: What is asked for.
+
+        Returns:
+            (B,).
+        """
+        ...
+
+    def drawn(self, outputs: Tensor, random: torch.Generator) -> Tensor:
+        """Answers drawn from what a network finds likely, (T, B, outputs)."""
+        ...
+
+
+class Bits(Answers):
+    """Bits, of which a network tells the logits."""
+
+    def losses(self, outputs: Tensor, examples: Examples) -> Tensor:
+        """The mean cross-entropy of the bits that each sequence is asked for, (B,)."""
+        return _mean_asked(binary_cross_entropy_with_logits(outputs, examples.y, reduction="none"), examples)
+
+    def drawn(self, outputs: Tensor, random: torch.Generator) -> Tensor:
+        """Each bit by its probability."""
+        return torch.bernoulli(outputs.sigmoid(), generator=random)
+
+
+class Numbers(Answers):
+    """Numbers, of which a network tells the mean; their standard deviation is taken for 1."""
+
+    def losses(self, outputs: Tensor, examples: Examples) -> Tensor:
+        """Half the mean squared error of the numbers that each sequence is asked for, (B,)."""
+        return _mean_asked((outputs - examples.y).square() / 2, examples)
+
+    def drawn(self, outputs: Tensor, random: torch.Generator) -> Tensor:
+        """Each number from a normal distribution."""
+        return outputs + torch.randn(outputs.shape, generator=random)
+
+
+def _mean_asked(each: Tensor, examples: Examples) -> Tensor:
+    """The mean over what is asked for, from (T, B, outputs) to (B,)."""
+    return (each.mean(-1) * examples.asked).sum(0) / examples.asked.sum(0)
+
+
+BITS = Bits()
+NUMBERS = Numbers()
 
 
 def exact(logits: Tensor, examples: Examples) -> Tensor:
@@ -79,8 +118,7 @@ def exact(logits: Tensor, examples: Examples) -> Tensor:
 
 def bits_right(logits: Tensor, examples: Examples) -> Tensor:
     """The share of the bits of each sequence that is right, (B,)."""
-    shares = _right(logits, examples).float().mean(-1)
-    return (shares * examples.asked).sum(0) / examples.asked.sum(0)
+    return _mean_asked(_right(logits, examples).float(), examples)
 
 
 def _right(logits: Tensor, examples: Examples) -> Tensor:
@@ -103,24 +141,27 @@ class Learner:
         replay: Replay[Kept] | None = None,
         distil: float = 0.0,
         ewc: EWC | None = None,
+        answers: Answers = BITS,
         longest_gradient: float = 10.0,
         seed: int = 0,
     ) -> None:
         """Take a network, and what keeps it from forgetting.
 
         Args:
-            network: From inputs (T, B, inputs) to logits (T, B, outputs) and a state, which is not used.
+            network: From inputs (T, B, inputs) to outputs (T, B, outputs), such as logits, and a state, which is not
+                used.
             learning_rate: Of Adam.
             replay: What of earlier tasks is kept.
             distil: How much the logits of other kept sequences should stay as they were: the alpha of dark experience
                 replay; with 0 there is none. Source: Buzzega et al. 2020 (arXiv:2004.07211), DER++, with beta = 1.
             ewc: The penalty on change; `end_task` tells it what matters.
+            answers: What kind of answers are asked for.
             longest_gradient: The norm that gradients are clipped to.
             seed: Of the answers that the penalty is found from.
         """
         self.network = network
         self._replay, self._distil, self._ewc = replay, distil, ewc
-        self._longest = longest_gradient
+        self._longest, self._kind = longest_gradient, answers
         self._random = torch.Generator().manual_seed(seed)
         self._optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate)
 
@@ -145,7 +186,7 @@ class Learner:
         drawn = [kept for each in (batch, other) if each is not None for kept in each.items]
         together = Examples.joined([fresh, *(kept.examples for kept in drawn)])
         logits = self.network(together.x)[0]
-        each = losses(logits, together)
+        each = self._kind.losses(logits, together)
         own = loss = each[:count].mean()
         if batch is not None:
             loss = loss + (torch.from_numpy(batch.weights) * each[count : 2 * count]).mean()
@@ -178,8 +219,9 @@ class Learner:
         for number in range(examples.x.shape[1]):
             one = examples.only(number)
             logits = self.network(one.x)[0]
-            drawn = torch.bernoulli(logits.detach().sigmoid(), generator=self._random)
-            yield -(losses(logits, one._replace(y=drawn)) * one.asked.sum(0) * drawn.shape[-1]).sum()
+            drawn = self._kind.drawn(logits.detach(), self._random)
+            mean = self._kind.losses(logits, one._replace(y=drawn))
+            yield -(mean * one.asked.sum(0) * drawn.shape[-1]).sum()
 
     @torch.no_grad()
     def answers(self, x: Tensor) -> Tensor:

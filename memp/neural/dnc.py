@@ -161,53 +161,56 @@ class DNC(nn.Module):
             raise InputError(f"the state has a memory of shape {tuple(state.memory.shape)}; x needs {needed}")
         later = x.new_ones(2 * state.memory.shape[-2:-1]).triu(1)
         seen = [torch.cat((state.vectors, state.hidden), -1)]
-        lengths = addressing.norms(state.memory)
-        for gates in self.from_input(x):
-            state, lengths = self._step(gates + self.from_state(seen[-1]), state, lengths, later)
+        inverse = addressing.inverse_norms(state.memory)
+        for from_input in self.from_input(x):
+            gates = torch.addmm(from_input, seen[-1], self.from_state.weight.mT)
+            state, inverse = self._step(gates, state, inverse, later)
             seen.append(torch.cat((state.vectors, state.hidden), -1))
         return self.output(torch.stack(seen[1:])), state
 
-    def _step(self, gates: Tensor, state: State, lengths: Tensor, later: Tensor) -> tuple[State, Tensor]:
+    def _step(self, gates: Tensor, state: State, inverse: Tensor, later: Tensor) -> tuple[State, Tensor]:
         """One step: the controller, then the write, then the read.
 
         Args:
             gates: Of the controller, before they are squashed, (B, 4 * hidden).
             state: Of the step before.
-            lengths: Of the slots of its memory, (B, 1, N).
+            inverse: The `addressing.inverse_norms` of its memory, (B, 1, N).
             later: As in `addressing.allocation`, (N, N).
         """
-        let_in, forget, let_out = torch.sigmoid(gates[:, self.hidden :]).chunk(3, -1)
-        cell = forget * state.cell + let_in * torch.tanh(gates[:, : self.hidden])
+        fresh, squashed = gates.split((self.hidden, 3 * self.hidden), -1)
+        let_in, forget, let_out = torch.sigmoid(squashed).chunk(3, -1)
+        cell = forget * state.cell + let_in * torch.tanh(fresh)
         hidden = let_out * torch.tanh(cell)
         said = self._layout.read(self.interface(hidden))
 
         retained = addressing.retention(said.free, state.read)
         usage = addressing.used(state.usage, state.written, retained)
         if said.write_masks is not None:
-            lengths = addressing.norms(state.memory, said.write_masks)
-        found = addressing.content(state.memory, lengths, said.write_keys)
+            inverse = addressing.inverse_norms(state.memory, said.write_masks)
+        found = addressing.content(state.memory, inverse, said.write_keys)
         written = self._written(said, usage, found, later)
         memory = state.memory * retained.unsqueeze(-1) if self.deallocates else state.memory
         memory = addressing.erased_and_added(memory, written, said.erase, said.add)
 
         links, precedence = state.links, state.precedence
-        lengths = addressing.norms(memory, said.read_masks)
-        read = addressing.content(memory, lengths, said.read_keys)
+        inverse = addressing.inverse_norms(memory, said.read_masks)
+        read = addressing.content(memory, inverse, said.read_keys)
         if self.has_links:
             links, forward, backward = addressing.linked(links, precedence, written, state.read)
             precedence = addressing.preceded(precedence, written)
             read = self._mixed(backward, read, forward, said)
         vectors = torch.bmm(read, memory).flatten(1)
-        return State(hidden, cell, memory, usage, written, read, vectors, links, precedence), lengths
+        return State(hidden, cell, memory, usage, written, read, vectors, links, precedence), inverse
 
     def _written(self, said: Interface, usage: Tensor, found: Tensor, later: Tensor) -> Tensor:
         """w^w = g^w (g^a a + (1 - g^a) c): where to write, (B, H, N); heads allocate one after the other."""
-        by_head = []
-        for head in range(self.write_heads):
-            share, strength = said.allocate[:, head : head + 1], said.write[:, head : head + 1]
+        by_head: list[Tensor] = []
+        for alike, share, strength in zip(
+            found.unbind(1), said.allocate.split(1, -1), said.write.split(1, -1), strict=True
+        ):
             free = addressing.allocation(usage, later)
-            by_head.append(strength * torch.lerp(found[:, head], free, share))
-            if head + 1 < self.write_heads:
+            by_head.append(strength * torch.lerp(alike, free, share))
+            if len(by_head) < self.write_heads:
                 usage = usage + (1 - usage) * share * strength * free
         return torch.stack(by_head, 1)
 
