@@ -157,7 +157,7 @@ def test_an_unknown_arm_and_nothing_to_do_are_refused(kind: type[Any]) -> None:
 
 
 def test_unknown_tasks_are_refused() -> None:
-    with pytest.raises(InputError, match="unknown tasks 'function'. Did you mean 'functions'"):
+    with pytest.raises(InputError, match=r"unknown tasks 'function'. Did you mean 'functions'"):
         Continual(tasks="function")
 
 
