@@ -16,6 +16,8 @@ from memp.errors import InputError
 from memp.neural import addressing
 from memp.neural.dnc import DNC, State
 
+EPSILON = addressing.EPSILON.item()
+
 VARIANTS: list[dict[str, Any]] = [
     {},
     {"links": False},
@@ -79,7 +81,7 @@ class Plain:
             usage = [(usage[j] + ww[j] - usage[j] * ww[j]) * psi[j] for j in range(n)]
             a, product = [0.0] * n, 1.0
             for j in sorted(range(n), key=lambda j: usage[j]):
-                u = addressing.EPSILON + (1 - addressing.EPSILON) * usage[j]
+                u = EPSILON + (1 - EPSILON) * usage[j]
                 a[j], product = (1 - u) * product, product * u
             cw = self.content(memory, kw, bw)
             ww = [gw * (ga * a[j] + (1 - ga) * cw[j]) for j in range(n)]
@@ -99,7 +101,7 @@ class Plain:
 
     def content(self, memory: list[list[float]], key: list[float], strength: float) -> Any:
         def norm(v: list[float]) -> float:
-            return sqrt(sum(number * number for number in v) + addressing.EPSILON)
+            return sqrt(sum(number * number for number in v) + EPSILON)
 
         cosines = [
             sum(k * m for k, m in zip(key, slot, strict=True)) / norm(key) / norm(slot) for slot in memory

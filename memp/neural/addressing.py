@@ -16,8 +16,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-EPSILON = 1e-6
+# As tensors, for a number is made one, and converted, at every use.
+ONE = torch.ones(())
+
+EPSILON = torch.tensor(1e-6)
 """What keeps norms, logarithms and quotients away from 0."""
+
+MOST = ONE - EPSILON
 
 
 def inverse_norms(memory: Tensor, masks: Tensor | None = None) -> Tensor:
@@ -76,7 +81,7 @@ def retention(free: Tensor, read: Tensor) -> Tensor:
     Returns:
         (B, N), in [0, 1].
     """
-    return _product(1 - free.unsqueeze(-1) * read)
+    return _product(ONE - free.unsqueeze(-1) * read)
 
 
 def used(usage: Tensor, written: Tensor, retained: Tensor) -> Tensor:
@@ -90,7 +95,7 @@ def used(usage: Tensor, written: Tensor, retained: Tensor) -> Tensor:
     Returns:
         (B, N), in [0, 1].
     """
-    return (1 - (1 - usage) * _product(1 - written)) * retained
+    return (ONE - (ONE - usage) * _product(ONE - written)) * retained
 
 
 def allocation(usage: Tensor, later: Tensor) -> Tensor:
@@ -105,7 +110,7 @@ def allocation(usage: Tensor, later: Tensor) -> Tensor:
     Returns:
         A weighting, (B, N).
     """
-    ascending, order = torch.sort(EPSILON + (1 - EPSILON) * usage, dim=-1, stable=True)
+    ascending, order = torch.sort(EPSILON + MOST * usage, dim=-1, stable=True)
     before = (ascending.log() @ later).exp()
     return torch.scatter(torch.zeros_like(usage), -1, order, before - ascending * before)
 
@@ -126,7 +131,7 @@ def erased_and_added(memory: Tensor, written: Tensor, erase: Tensor, add: Tensor
         to_slots = written.mT
         erased = torch.bmm(to_slots, erase)
         return torch.addcmul(torch.baddbmm(memory, to_slots, add), erased, memory, value=-1)
-    kept = _product((1 - written.unsqueeze(-1) * erase.unsqueeze(-2)).flatten(-2)).unflatten(
+    kept = _product((ONE - written.unsqueeze(-1) * erase.unsqueeze(-2)).flatten(-2)).unflatten(
         -1, memory.shape[-2:]
     )
     return torch.baddbmm(memory * kept, written.mT, add)
@@ -167,7 +172,7 @@ class _Linked(torch.autograd.Function):
         links: Tensor, precedence: Tensor, written: Tensor, read: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         row = written.unsqueeze(-1)
-        now = (1 - row - written.unsqueeze(-2)).mul_(links).addcmul_(row, precedence.unsqueeze(-2))
+        now = (ONE - row - written.unsqueeze(-2)).mul_(links).addcmul_(row, precedence.unsqueeze(-2))
         now.diagonal(dim1=-2, dim2=-1).zero_()
         return now, torch.bmm(read, now.mT), torch.bmm(read, now)
 
@@ -182,7 +187,7 @@ class _Linked(torch.autograd.Function):
         to_read = torch.bmm(to_forward, now) + torch.bmm(to_backward, now.mT)
         to_now = torch.baddbmm(to_now, torch.cat((to_forward, read), 1).mT, torch.cat((read, to_backward), 1))
         row, nothing = written.unsqueeze(-1), to_now.diagonal(dim1=-2, dim2=-1)
-        to_links = (1 - row - written.unsqueeze(-2)).mul_(to_now)
+        to_links = (ONE - row - written.unsqueeze(-2)).mul_(to_now)
         to_links.diagonal(dim1=-2, dim2=-1).zero_()
         to_written = torch.bmm(precedence.unsqueeze(-2), to_now.mT).squeeze(-2) - nothing * precedence
         to_precedence = torch.bmm(row.mT, to_now).squeeze(-2) - nothing * written
@@ -212,7 +217,7 @@ def preceded(precedence: Tensor, written: Tensor) -> Tensor:
     Returns:
         (B, H, N).
     """
-    return torch.addcmul(written, 1 - written.sum(-1, keepdim=True), precedence)
+    return torch.addcmul(written, ONE - written.sum(-1, keepdim=True), precedence)
 
 
 def sharpened(weighting: Tensor, sharpness: Tensor) -> Tensor:

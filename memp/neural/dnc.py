@@ -211,7 +211,7 @@ class DNC(nn.Module):
             free = addressing.allocation(usage, later)
             by_head.append(strength * torch.lerp(alike, free, share))
             if len(by_head) < self.write_heads:
-                usage = usage + (1 - usage) * share * strength * free
+                usage = usage + (addressing.ONE - usage) * share * strength * free
         return torch.stack(by_head, 1)
 
     def _mixed(self, backward: Tensor, found: Tensor, forward: Tensor, said: Interface) -> Tensor:
@@ -285,7 +285,7 @@ class _Layout:
         """Take apart what the controller says, (B, size)."""
         plain, above_one, squashed, modes = said.split(self._parts, -1)
         keys, add = plain.split(self._plain, -1)
-        strengths, sharpness = (1 + softplus(above_one)).split(self._oneplus, -1)
+        strengths, sharpness = (addressing.ONE + softplus(above_one)).split(self._oneplus, -1)
         erase, free, allocate, write, masks = torch.sigmoid(squashed).split(self._squashed, -1)
         heads = sum(self._heads)
         compared = _rows(masks, heads) if masks.shape[-1] else None
