@@ -17,7 +17,7 @@ from evals.learners import sinusoids
 from memp.neural.dnc import DNC
 
 ROUNDS = 30
-"""Each time is the best of so many, of two ways by turns: another process can only make it worse."""
+"""Each time is the best of so many, for another process can only make it worse; packages take turns."""
 
 FEW_ROUNDS = 2
 """Of what takes seconds each time."""

@@ -17,7 +17,7 @@ from memp.embedding.base import Embedder, FloatMatrix, checked
 from memp.errors import ModelError, ReplyFormatError, SpaceMismatch
 from memp.procedure import Procedure
 from memp.retrieve import Retriever
-from memp.store import ProcedureStore, Quarantined, opened_store
+from memp.store import ProcedureStore, Quarantined, holding_store
 from memp.update import set_aside
 
 BATCH = 256
@@ -161,7 +161,7 @@ def reembed(path: str | Path, embedder: str | Embedder) -> int:
         ModelError: if the embedder failed; then it is unchanged.
     """
     chosen = embedder_of(embedder)
-    with opened_store(path, create=False) as store, store.transaction():
+    with holding_store(path, create=False) as store, store.transaction():
         keys = store.key_texts()
         store.drop_keys()
         store.set("embedder", chosen.name)

@@ -84,7 +84,7 @@ import sys
 from transformers import AutoModelForCausalLM, AutoTokenizer
 tokenizer = AutoTokenizer.from_pretrained({str(MODELS / name)!r})
 model = AutoModelForCausalLM.from_pretrained({str(MODELS / name)!r})
-chat = [{{"role": "user", "content": {prompt!r}}}]
+chat = {[{"role": "system", "content": act.SYSTEM}, {"role": "user", "content": prompt}]!r}
 ids = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt")
 print(tokenizer.decode(model.generate(**ids, max_new_tokens=24)[0][ids["input_ids"].shape[1]:]))
 assert not any(module.split(".")[0] in ("memp", "evals", "tasks") for module in sys.modules)

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
-from torch.func import functional_call, vmap
+from torch.func import functional_call, jacrev, vmap
 
 from memp.errors import InputError
 from memp.neural import addressing
@@ -214,6 +214,16 @@ def test_it_works_over_many_sets_of_weights_at_once() -> None:
     for row in range(3):
         alone = functional_call(dnc, {name: weights[row] for name, weights in many.items()}, x)[0]
         assert torch.allclose(found[row], alone, atol=1e-10)
+
+
+def test_a_jacobian_in_one_go_is_that_of_output_by_output() -> None:
+    dnc, x = network(), sequences()
+    weights = {name: weight.detach() for name, weight in dnc.named_parameters()}
+    found = jacrev(lambda weights: functional_call(dnc, weights, x)[0])(weights)
+    last = torch.autograd.grad(dnc(x)[0][2, 1, 0], dnc.from_state.weight)[0]
+
+    assert torch.allclose(found["from_state.weight"][2, 1, 0], last)
+    assert last.any()
 
 
 def test_write_heads_do_not_take_the_same_free_slot() -> None:

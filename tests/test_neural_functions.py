@@ -62,7 +62,7 @@ def test_numbers_are_learned_by_their_squared_error_and_drawn_around_what_is_sai
 def test_a_learner_of_numbers_learns_and_is_held_by_a_penalty() -> None:
     torch.manual_seed(0)
     network = Lstm(Functions().inputs, 1, hidden=8)
-    learner = Learner(network, learning_rate=1e-2, ewc=EWC(network, 1e6), answers=NUMBERS)
+    learner = Learner(network, learning_rate=1e-2, ewc=EWC(network, 1e6), kind=NUMBERS)
     first = learner.learn(drawn("sine", 64), "sine")
     for seed in range(60):
         last = learner.learn(drawn("sine", 64, seed), "sine")
@@ -70,6 +70,7 @@ def test_a_learner_of_numbers_learns_and_is_held_by_a_penalty() -> None:
 
     learner.end_task(drawn("sine", 16))
     before = torch.nn.utils.parameters_to_vector(network.parameters()).detach().clone()
-    learner.learn(drawn("cosine", 64), "cosine")
+    for seed in range(20):
+        learner.learn(drawn("cosine", 64, seed), "cosine")
     held = torch.nn.utils.parameters_to_vector(network.parameters()).detach()
-    assert (held - before).abs().max() < 0.05
+    assert (held - before).abs().max() < 0.15  # 0.33 without the penalty

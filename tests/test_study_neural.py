@@ -156,6 +156,16 @@ def test_an_unknown_arm_and_nothing_to_do_are_refused(kind: type[Any]) -> None:
     assert kind(arms=kind.known[::-1]).arms == kind.known
 
 
+def test_a_folder_of_sequences_says_what_it_said_before_there_were_other_tasks(
+    folders: dict[str, Path],
+) -> None:
+    def tasks(study: str) -> Any:
+        return json.loads((folders[study] / "manifest.json").read_text()).get("tasks")
+
+    assert (tasks("continual"), tasks("functions")) == (None, "functions")
+    assert (folders["continual"] / "table.md").read_text().startswith("# continual: tasks sequences, ")
+
+
 def test_unknown_tasks_are_refused() -> None:
     with pytest.raises(InputError, match=r"unknown tasks 'function'. Did you mean 'functions'"):
         Continual(tasks="function")

@@ -45,7 +45,8 @@ class Cell(Record):
     """The share of episodes that succeeded."""
 
     reward: float
-    """The mean score: in [0, 1] in supervised tasks, the mean return in others."""
+    """The mean score: of bits the share that is right, of numbers the share of their variance that is
+    explained, of episodes the return."""
 
     steps: float
     """The mean length of an episode."""

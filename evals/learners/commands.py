@@ -98,8 +98,8 @@ def learn(kind: type[Neural], quick: bool, out: Path | None, workers: int, given
 
 @click.command()
 @number(Continual, "--steps", "Of training, for each task")
-@number(Continual, "--buffer", "Sequences of earlier tasks that are kept")
-@number(Continual, "--tested", "Held-out sequences of each task")
+@number(Continual, "--buffer", "Examples of earlier tasks that are kept")
+@number(Continual, "--tested", "Held-out examples of each task")
 @click.option(
     "--tasks",
     type=click.Choice(list(TASKS)),

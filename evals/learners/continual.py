@@ -7,7 +7,7 @@ import torch
 from evals.learners.cells import Cell
 from evals.learners.curricula import curriculum
 from evals.learners.networks import network
-from evals.learners.settings import TASKS, WAYS, Continual
+from evals.learners.settings import WAYS, Continual
 from memp.neural.continual import Examples, Kept, Learner
 from memp.neural.ewc import EWC
 from memp.neural.replay import Prioritized, Replay, Reservoir
@@ -15,7 +15,7 @@ from memp.neural.replay import Prioritized, Replay, Reservoir
 LEARNING_RATE = 1e-2
 
 CONSOLIDATED = 32
-"""How many sequences the penalty is found from, at the end of a task."""
+"""How many examples the penalty is found from, at the end of a task."""
 
 
 def live(study: Continual, unit: tuple[str, int]) -> list[Cell]:
@@ -30,8 +30,8 @@ class _Life:
     def __init__(self, study: Continual, name: str, seed: int) -> None:
         self._study, self._name, self._seed, self._arm = study, name, seed, WAYS[name]
         torch.manual_seed(seed)
-        self._tasks = TASKS[study.tasks]
         self._curriculum = curriculum(study)
+        self._tasks = self._curriculum.tasks
         self._network = network(self._arm.network, self._curriculum.inputs, self._curriculum.outputs)
         self._learner = Learner(
             self._network,
@@ -39,7 +39,7 @@ class _Life:
             replay=self._buffer(),
             distil=self._arm.distil,
             ewc=EWC(self._network, self._arm.strength) if self._arm.strength else None,
-            answers=self._curriculum.answers,
+            kind=self._curriculum.answers,
             seed=seed,
         )
         self._training = torch.Generator().manual_seed(2 * seed)

@@ -23,6 +23,7 @@ from evals.learners.matrix import (
 from evals.learners.networks import NEAR
 from evals.learners.report import Column, Report, publish
 from evals.learners.scores import by_learner, report
+from evals.learners.settings import Continual
 from evals.reports.figure import Panel, colours, grid
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ def measure(cells: Sequence[Cell], *, score: str) -> dict[str, float]:
 def write(out: Path, rows: Sequence[Cell], manifest: Mapping[str, Any]) -> Report:
     """Write the report of a study, and return what it says."""
     arms = [arm for arm in manifest["arms"] if any(row.arm == arm for row in rows)]
+    manifest = {"tasks": Continual.tasks, **manifest}
     first = FIRST[manifest["tasks"]]
     measured = partial(measure, score=first[-1].metric)
     found = report(rows, measured, (*first, *COLUMNS), arms=arms, limits=LIMITS, note=NOTE)

@@ -18,6 +18,9 @@ from memp.neural.continual import BITS, NUMBERS, Answers, Examples
 class Curriculum(NamedTuple):
     """The tasks of a study, and all that a learner needs to know of them."""
 
+    tasks: tuple[str, ...]
+    """In the order they are learned in."""
+
     inputs: int
     outputs: int
     answers: Answers
@@ -31,12 +34,13 @@ class Curriculum(NamedTuple):
 
 def curriculum(study: Continual) -> Curriculum:
     """The curriculum of a study."""
+    tasks = TASKS[study.tasks]
     if study.tasks == "functions":
-        functions = Functions(TASKS[study.tasks])
-        return Curriculum(functions.inputs, functions.outputs, NUMBERS, functions.draw, scored_numbers)
-    sequences = Sequences(TASKS[study.tasks])
+        functions = Functions(tasks)
+        return Curriculum(tasks, functions.inputs, functions.outputs, NUMBERS, functions.draw, scored_numbers)
+    sequences = Sequences(tasks)
 
     def mixed(task: str, batch: int, random: torch.Generator) -> Examples:
         return sequences.mixed(task, study.longest, batch, random, shortest=study.shortest)
 
-    return Curriculum(sequences.inputs, sequences.bits, BITS, mixed, scored)
+    return Curriculum(tasks, sequences.inputs, sequences.bits, BITS, mixed, scored)

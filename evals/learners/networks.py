@@ -26,7 +26,7 @@ class Lstm(nn.Module):
 
 
 def network(kind: str, inputs: int, outputs: int, *, slots: int = 12, links: bool = True) -> nn.Module:
-    """A network of a kind: a DNC, or an LSTM with about as many weights, which has neither slots nor links."""
+    """A network of a kind: a DNC, or an LSTM with 1.7 times as many weights, which has neither slots nor links."""
     if kind == "lstm":
         return Lstm(inputs, outputs, hidden=80)
     return DNC(inputs, outputs, slots=slots, width=8, read_heads=2, hidden=48, deallocate=True, links=links)
@@ -46,7 +46,7 @@ def scored(answers: Tensor, examples: Examples) -> dict[str, Any]:
 
 
 def scored_numbers(answers: Tensor, examples: Examples) -> dict[str, Any]:
-    """The same of numbers: the share that is right, and the share of their variance that is explained.
+    """The same of numbers, all asked for: the share that is right, and that of their variance that is explained.
 
     To answer with the mean explains nothing of it; what explains less than nothing is worse than that.
     """

@@ -138,17 +138,17 @@ class Continual(Neural):
     """Of training, for each task."""
 
     batch: int = 32
-    """Fresh sequences in a step; as many of earlier tasks are replayed."""
+    """Fresh examples in a step; as many of earlier tasks are replayed."""
 
     shortest: int = 2
     longest: int = 4
     """Items in a sequence."""
 
     buffer: int = 512
-    """Sequences that are kept, of all tasks together."""
+    """Examples that are kept, of all tasks together."""
 
     tested: int = 256
-    """Held-out sequences of each task."""
+    """Held-out examples of each task."""
 
     def __post_init__(self) -> None:
         """Raise `InputError` also if there are no such tasks, or lengths are the wrong way round."""
@@ -162,6 +162,14 @@ class Continual(Neural):
         """How many cells a unit has."""
         tasks = len(TASKS[self.tasks])
         return tasks * (1 if WAYS[unit[0]].joint else tasks + 1)
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """As of every study; the tasks are named only if they are not those of before there were others."""
+        found = super().manifest
+        if self.tasks == Continual.tasks:
+            del found["tasks"]
+        return found
 
     @property
     def folder(self) -> str:

@@ -16,13 +16,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# As tensors, for a number is made one, and converted, at every use.
-ONE = torch.ones(())
+with torch.inference_mode(False):  # A Python number would be made a tensor anew at every use.
+    ONE = torch.ones((), device="cpu")
 
-EPSILON = torch.tensor(1e-6)
-"""What keeps norms, logarithms and quotients away from 0."""
+    EPSILON = torch.tensor(1e-6, device="cpu")
+    """What keeps norms, logarithms and quotients away from 0."""
 
-MOST = ONE - EPSILON
+    BELOW_ONE = ONE - EPSILON
 
 
 def inverse_norms(memory: Tensor, masks: Tensor | None = None) -> Tensor:
@@ -110,7 +110,7 @@ def allocation(usage: Tensor, later: Tensor) -> Tensor:
     Returns:
         A weighting, (B, N).
     """
-    ascending, order = torch.sort(EPSILON + MOST * usage, dim=-1, stable=True)
+    ascending, order = torch.sort(EPSILON + BELOW_ONE * usage, dim=-1, stable=True)
     before = (ascending.log() @ later).exp()
     return torch.scatter(torch.zeros_like(usage), -1, order, before - ascending * before)
 
@@ -187,12 +187,11 @@ class _Linked(torch.autograd.Function):
         to_read = torch.bmm(to_forward, now) + torch.bmm(to_backward, now.mT)
         to_now = torch.baddbmm(to_now, torch.cat((to_forward, read), 1).mT, torch.cat((read, to_backward), 1))
         row, nothing = written.unsqueeze(-1), to_now.diagonal(dim1=-2, dim2=-1)
-        to_links = (ONE - row - written.unsqueeze(-2)).mul_(to_now)
+        to_links = _times(ONE - row - written.unsqueeze(-2), to_now)
         to_links.diagonal(dim1=-2, dim2=-1).zero_()
         to_written = torch.bmm(precedence.unsqueeze(-2), to_now.mT).squeeze(-2) - nothing * precedence
         to_precedence = torch.bmm(row.mT, to_now).squeeze(-2) - nothing * written
-        # In place, unless this pass is to be differentiated too; 0 on the diagonal, as the links are.
-        through = to_now * links if torch.is_grad_enabled() else to_now.mul_(links)
+        through = _times(to_now, links)  # 0 on the diagonal, as the links are
         return to_links, to_precedence, to_written - through.sum(-1) - through.sum(-2), to_read
 
     @staticmethod
@@ -205,6 +204,11 @@ class _Linked(torch.autograd.Function):
         ]
         parts = _Linked.apply(*folded)  # type: ignore[no-untyped-call]
         return tuple(part.unflatten(0, (size, -1)) for part in parts), (0, 0, 0)
+
+
+def _times(own: Tensor, other: Tensor) -> Tensor:
+    """Their product, in the place of the first unless it is to be differentiated itself."""
+    return own * other if torch.is_grad_enabled() else own.mul_(other)
 
 
 def preceded(precedence: Tensor, written: Tensor) -> Tensor:

@@ -99,7 +99,7 @@ class Numbers(Answers):
 
     def drawn(self, outputs: Tensor, random: torch.Generator) -> Tensor:
         """Each number from a normal distribution."""
-        return outputs + torch.randn(outputs.shape, generator=random)
+        return torch.normal(outputs, 1.0, generator=random)
 
 
 def _mean_asked(each: Tensor, examples: Examples) -> Tensor:
@@ -141,7 +141,7 @@ class Learner:
         replay: Replay[Kept] | None = None,
         distil: float = 0.0,
         ewc: EWC | None = None,
-        answers: Answers = BITS,
+        kind: Answers = BITS,
         longest_gradient: float = 10.0,
         seed: int = 0,
     ) -> None:
@@ -155,13 +155,13 @@ class Learner:
             distil: How much the logits of other kept sequences should stay as they were: the alpha of dark experience
                 replay; with 0 there is none. Source: Buzzega et al. 2020 (arXiv:2004.07211), DER++, with beta = 1.
             ewc: The penalty on change; `end_task` tells it what matters.
-            answers: What kind of answers are asked for.
+            kind: Of the answers that are asked for.
             longest_gradient: The norm that gradients are clipped to.
             seed: Of the answers that the penalty is found from.
         """
         self.network = network
         self._replay, self._distil, self._ewc = replay, distil, ewc
-        self._longest, self._kind = longest_gradient, answers
+        self._longest, self._kind = longest_gradient, kind
         self._random = torch.Generator().manual_seed(seed)
         self._optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate)
 
@@ -225,9 +225,9 @@ class Learner:
 
     @torch.no_grad()
     def answers(self, x: Tensor) -> Tensor:
-        """The logits of sequences, (T, B, outputs); nothing is learned."""
-        logits: Tensor = self.network(x)[0]
-        return logits
+        """The network's outputs for sequences, such as logits, (T, B, outputs); nothing is learned."""
+        outputs: Tensor = self.network(x)[0]
+        return outputs
 
 
 def _apart(examples: Examples, logits: Tensor) -> Iterator[Kept]:

@@ -50,7 +50,7 @@ class DNC(nn.Module):
     """A recurrent network with a memory that it writes to and reads from, differentiable throughout.
 
     Nothing it learns depends on the number of slots: `slots` may be set to another number at any time. Its state is
-    made for every sequence, and all operations are pure, so that `torch.func` works on it.
+    made for every sequence, and all operations are pure: `grad`, `vmap` and `jacrev` of `torch.func` work on it.
     """
 
     def __init__(

@@ -10,7 +10,7 @@ from memp.errors import InputError
 from memp.store.base import Counts, ProcedureStore, Quarantined
 from memp.store.sqlite import SQLiteStore
 
-__all__ = ["Counts", "ProcedureStore", "Quarantined", "SQLiteStore", "open_store", "opened_store"]
+__all__ = ["Counts", "ProcedureStore", "Quarantined", "SQLiteStore", "holding_store", "open_store"]
 
 
 def open_store(target: str | Path | ProcedureStore, *, create: bool = True) -> ProcedureStore:
@@ -30,7 +30,7 @@ def open_store(target: str | Path | ProcedureStore, *, create: bool = True) -> P
 
 
 @contextmanager
-def opened_store(target: str | Path | ProcedureStore, *, create: bool = True) -> Iterator[ProcedureStore]:
+def holding_store(target: str | Path | ProcedureStore, *, create: bool = True) -> Iterator[ProcedureStore]:
     """Hold a store for as long as it is needed; one that was given stays open. Raises as `open_store`."""
     store = open_store(target, create=create)
     try:

@@ -16,7 +16,7 @@ from memp.errors import unknown_name
 from memp.keys import BATCH, Keys, stored_embedder
 from memp.procedure import Procedure, rank
 from memp.retrieve import Retriever
-from memp.store import ProcedureStore, opened_store
+from memp.store import ProcedureStore, holding_store
 from memp.transfer.form import MAX_LINE, known_namespace
 from memp.transfer.ids import Ids
 from memp.transfer.read import Bundle, Entry
@@ -97,7 +97,7 @@ def import_bundle(
         bundle = stack.enter_context(Bundle(Path(file)))
         missing = not isinstance(memory, ProcedureStore) and not Path(memory).exists()
         # A memory that is not there is made when nothing can go wrong any more but the writing.
-        store = stack.enter_context(opened_store(":memory:" if missing else memory))
+        store = stack.enter_context(holding_store(":memory:" if missing else memory))
         chosen = stored_embedder(store) if embedder is None else embedder_of(embedder)
         bundle.check(chosen)
         quick = stack.enter_context(_remembering(chosen))
@@ -107,7 +107,7 @@ def import_bundle(
         if quick is not chosen:
             merge.make_ahead()
         if missing:
-            store = stack.enter_context(opened_store(memory))
+            store = stack.enter_context(holding_store(memory))
             merge = _Merge(bundle, store, quick, namespace=namespace, on_conflict=on_conflict)
         return merge.write()
 

@@ -16,7 +16,7 @@ from typing import IO, Protocol
 
 from memp import __version__
 from memp.errors import InputError
-from memp.store import ProcedureStore, opened_store
+from memp.store import ProcedureStore, holding_store
 from memp.trajectory import MAX_TEXT
 from memp.transfer.form import (
     FORMAT,
@@ -85,7 +85,7 @@ def export_bundle(
     """
     if namespace:
         known_namespace(namespace)
-    with opened_store(memory, create=False) as store:
+    with holding_store(memory, create=False) as store:
         _not_itself(Path(file), store)
         with _replacing(Path(file), force=force) as out, store.snapshot():
             members = write_members(out, _OfMemory(store, namespace=namespace, vectors=vectors))
