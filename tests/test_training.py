@@ -13,9 +13,11 @@ import pytest
 
 from evals.training import answers
 from evals.training.batches import KNOWN_NAME_WEIGHT, encode, example
+from evals.training.card import undisturbed
 from evals.training.demonstrations import Turn, demonstration
 from evals.training.experience import Knowledge, live
 from evals.training.teacher import lesson
+from evals.training.train import Point
 from evals.training.words import END, NAMES, WORDS, ids, tokenizer
 from evals.training.worlds import FIRST_UNIVERSE, draw_place, draw_rule, draw_style, draw_task, rearranged
 from memp.errors import InputError
@@ -294,3 +296,10 @@ def test_a_training_that_was_broken_off_goes_on_to_the_same_model(tmp_path: Path
     made, wanted = (load_file(tmp_path / name / "model.safetensors") for name in ("broken", "whole"))
     assert all(torch.equal(made[name], weights) for name, weights in wanted.items())
     assert not (tmp_path / "broken" / UNFINISHED).exists()
+
+
+def test_a_training_beside_other_work_is_reckoned_by_its_fastest_part() -> None:
+    curve = [Point(step, 0, seconds, 0.0, 0.0) for step, seconds in ((200, 90.0), (400, 110.0), (600, 170.0))]
+
+    assert undisturbed(curve) == pytest.approx(600 * 0.1)
+    assert undisturbed(curve[:1]) == pytest.approx(90)

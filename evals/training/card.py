@@ -121,7 +121,7 @@ def _filled(
         words=len(WORDS),
         tokens=f"{last.tokens / 1e6:.0f} M",
         minutes=f"{last.seconds / 60:.0f}",
-        alone=f"{_undisturbed(curve) / 60:.0f}",
+        alone=f"{undisturbed(curve) / 60:.0f}",
         text_weight=TEXT_WEIGHT,
         known_name_weight=KNOWN_NAME_WEIGHT,
         crucial_weight=f"{CRUCIAL_WEIGHT:.0f}",
@@ -132,7 +132,7 @@ def _filled(
     )
 
 
-def _undisturbed(curve: Sequence[Point]) -> float:
+def undisturbed(curve: Sequence[Point]) -> float:
     """The seconds of a training whose every step takes as long as between the two points that were made fastest."""
     paces = [
         (after.seconds - before.seconds) / (after.step - before.step) for before, after in pairwise(curve)
