@@ -46,7 +46,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     made = {}
     for study, options in SMALL.items():
         made[study] = tmp_path_factory.mktemp(study)
-        out = ["--seeds", "2", "--concurrency", "2", "--out", str(made[study])]
+        out = ["--seeds", "2", "--concurrency", "1", "--out", str(made[study])]
         result = CliRunner().invoke(main, [*options, *out])
         assert result.exit_code == 0, result.output
     return made
