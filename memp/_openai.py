@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
-from memp.errors import InputError, ModelError
+from memp.errors import InputError, ModelError, first_fault
 
 if TYPE_CHECKING:
     from openai import APIStatusError, OpenAI
@@ -101,8 +101,7 @@ def ask(name: str, client: OpenAI, send: Callable[[], bytes], read: Callable[[by
         try:
             return read(body)
         except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            fault = f"{'.'.join(map(str, first['loc'])) or 'the body'}: {first['msg']}"
+            fault = first_fault(error, whole="the body")
         except ContentError as error:
             fault = str(error)
     raise ModelError(f"{name} answered {TRIES} times, but never usefully; the last time: {fault}")

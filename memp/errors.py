@@ -77,10 +77,10 @@ class TaskError(MempError):
     """An environment was misused or could not run."""
 
 
-def first_fault(error: ValidationError) -> str:
-    """The first thing that is wrong with a value, behind the field that it is in."""
+def first_fault(error: ValidationError, *, whole: str = "") -> str:
+    """The first thing that is wrong with a value, behind the field that it is in, or what the whole is called."""
     fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    where = ".".join(map(str, fault["loc"]))
+    where = ".".join(map(str, fault["loc"])) or whole
     said = fault["msg"].removeprefix("Value error, ")
     return f"{where}: {said}" if where else said
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from difflib import SequenceMatcher
 from typing import NamedTuple
 
@@ -90,6 +90,11 @@ def strip(text: str) -> str:
     if OPEN not in text and CLOSE not in text:
         return text
     return defused(_MARKED.sub("", text))
+
+
+def own_steps(steps: Iterable[str]) -> tuple[str, ...]:
+    """Steps that somebody wrote, without memp's marks; what is empty then is left out."""
+    return tuple(step for step in (strip(step).strip() for step in steps) if step)
 
 
 def defused(text: str) -> str:

@@ -100,6 +100,14 @@ class Procedure(Record):
         """What it is good for: the goal of its script, or its task where it has none."""
         return self.script.goal if self.script is not None else self.task
 
+    def rewritten(self, script: Script, now: datetime) -> Procedure:
+        """Its next revision, with a script that somebody wrote and no chat model distilled."""
+        granularity: Granularity = "script" if self.trajectory is None else "proceduralization"
+        provenance = Provenance(granularity=granularity, created=now)
+        return self.model_copy(
+            update={"script": script, "provenance": provenance, "revision": self.revision + 1}
+        )
+
 
 class Match(Record):
     """A procedure found for a task."""

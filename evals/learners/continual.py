@@ -8,7 +8,7 @@ from evals.learners.cells import Cell
 from evals.learners.curricula import curriculum
 from evals.learners.networks import network
 from evals.learners.settings import WAYS, Continual
-from memp.neural.continual import Examples, Kept, Learner
+from memp.neural.continual import Kept, Learner
 from memp.neural.ewc import EWC
 from memp.neural.replay import Prioritized, Replay, Reservoir
 
@@ -44,20 +44,20 @@ class _Life:
         )
         self._training = torch.Generator().manual_seed(2 * seed)
         held_out = torch.Generator().manual_seed(2 * seed + 1)
-        self._tests = {task: self._draw(task, held_out, study.tested) for task in self._tasks}
+        self._tests = {task: self._curriculum.draw(task, study.tested, held_out) for task in self._tasks}
 
     def live(self) -> list[Cell]:
         """Learn and be tested."""
         if self._arm.joint:
             for step in range(self._study.steps * len(self._tasks)):
                 task = self._tasks[step % len(self._tasks)]
-                self._learner.learn(self._draw(task, self._training, self._study.batch), "all")
+                self._learner.learn(self._curriculum.draw(task, self._study.batch, self._training), "all")
             return self._tested(len(self._tasks))
         cells = self._tested(0)
         for number, task in enumerate(self._tasks):
             for _ in range(self._study.steps * self._arm.times):
-                self._learner.learn(self._draw(task, self._training, self._study.batch), task)
-            self._learner.end_task(self._draw(task, self._training, CONSOLIDATED))
+                self._learner.learn(self._curriculum.draw(task, self._study.batch, self._training), task)
+            self._learner.end_task(self._curriculum.draw(task, CONSOLIDATED, self._training))
             cells += self._tested(number + 1)
         return cells
 
@@ -67,9 +67,6 @@ class _Life:
             steps = study.steps * (len(self._tasks) - 1)
             return Prioritized(study.buffer, beta_steps=steps, seed=self._seed)
         return Reservoir(study.buffer, seed=self._seed) if self._arm.replay else None
-
-    def _draw(self, task: str, random: torch.Generator, batch: int) -> Examples:
-        return self._curriculum.draw(task, batch, random)
 
     def _tested(self, after: int) -> list[Cell]:
         """How the learner does in every task now."""

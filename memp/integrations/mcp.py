@@ -21,9 +21,9 @@ from pydantic import AnyHttpUrl, Field, ValidationError
 
 from memp import __version__
 from memp.errors import InputError, MempError, MissingExtra, NotFound, first_fault
-from memp.guidance import strip
+from memp.guidance import own_steps, strip
 from memp.memory import ProceduralMemory
-from memp.procedure import Procedure, Provenance, Script
+from memp.procedure import Procedure, Script
 from memp.trajectory import Record, Step, Trajectory
 from memp.update import MemoryUpdate
 
@@ -245,18 +245,12 @@ class Tools:
         reason: Annotated[str, Field(description="What was wrong with the former steps.")] = "",
     ) -> Summary:
         """Rewrite the steps of a procedure that proved wrong or clumsy. The former ones are kept as history."""
-        own = tuple(step for step in (strip(step).strip() for step in steps) if step)
+        own = own_steps(steps)
         if not own:
             raise InputError("the steps are empty; say what to do")
         with self._memory.store.transaction():
             former = self._memory.get(id)
-            kept = "script" if former.trajectory is None else "proceduralization"
-            revised = former.model_copy(
-                update={
-                    "script": Script(goal=former.goal, steps=own),
-                    "provenance": Provenance(granularity=kept, created=datetime.now(UTC)),
-                }
-            )
+            revised = former.rewritten(Script(goal=former.goal, steps=own), datetime.now(UTC))
             because = strip(reason).strip() or "it gave no reason"
             # Its task is the same, and with it what it is found by.
             stored = self._memory.store.put(revised, f"revised by an agent: {because}")

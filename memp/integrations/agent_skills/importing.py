@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from memp.errors import InputError
-from memp.guidance import own_words, strip
+from memp.guidance import own_steps, own_words, strip
 from memp.integrations.agent_skills.markup import steps_in
 from memp.integrations.agent_skills.page import Page, described_goal, page_of, shown_steps, steps_of
 from memp.integrations.agent_skills.reading import Skill, read_skills
@@ -120,7 +120,7 @@ def _recorded(skill: Skill, now: datetime) -> _Offer:
     if script is None:
         return _Offer(history, f"imported from the skill {skill.page.name!r}", "record")
     reason = f"edited as the skill {skill.page.name!r}"
-    edited = _with_script(history[-1].procedure, script, now)
+    edited = history[-1].procedure.rewritten(script, now)
     return _Offer([*history, Revision(procedure=edited, reason=reason)], reason, "edit")
 
 
@@ -166,7 +166,7 @@ def _verdict(memory: ProceduralMemory, offer: _Offer, known: Sequence[Revision])
     wanted = offer.procedure
     if offer.origin == "edit" and current is not None and wanted.script is not None:
         # Only the script was changed; what else there is of the task, the memory knows better.
-        wanted = _with_script(current, wanted.script, wanted.provenance.created)
+        wanted = current.rewritten(wanted.script, wanted.provenance.created)
     tried = any(_same(revision.procedure, wanted) for revision in known)
     if current is None and (tried or offer.origin == "record"):
         return f"the procedure of this task was retired: {memory.store.tombstones(wanted.id)[-1].reason}"
@@ -186,22 +186,13 @@ def _same(one: Procedure, other: Procedure) -> bool:
     )
 
 
-def _with_script(procedure: Procedure, script: Script, now: datetime) -> Procedure:
-    """A procedure with a script that a person wrote."""
-    kept = "script" if procedure.trajectory is None else "proceduralization"
-    provenance = Provenance(granularity=kept, created=now)
-    return procedure.model_copy(
-        update={"script": script, "provenance": provenance, "revision": procedure.revision + 1}
-    )
-
-
 def _script(goal: str, steps: Iterable[str]) -> Script:
     """The script that a page tells.
 
     Raises:
         InputError: if it tells none.
     """
-    kept = tuple(step for step in (strip(step).strip() for step in steps) if step)
+    kept = own_steps(steps)
     if not kept:
         raise InputError("its page tells no steps")
     return Script(goal=" ".join(_own(goal, "goal").split()), steps=kept)

@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
 from pydantic import ValidationError
 
+from memp.errors import first_fault
 from memp.transcripts.events import Event
 from memp.transcripts.fields import Read, text_of
 
@@ -77,9 +78,8 @@ def readable(kind: type[R], values: Iterable[object]) -> Iterator[R]:
         try:
             yield kind.model_validate(value)
         except ValidationError as error:
-            fault = error.errors(include_url=False, include_input=False)[0]
-            where = ".".join(map(str, fault["loc"])) or "all of it"
-            log.warning("a message cannot be read and is passed over: %s: %s", where, fault["msg"])
+            fault = first_fault(error, whole="all of it")
+            log.warning("a message cannot be read and is passed over: %s", fault)
 
 
 def holds(content: object, guidance: str) -> bool:
